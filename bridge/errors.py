@@ -1,0 +1,94 @@
+"""Every failure by name. Messages carry ids only; callers read `retryable` and `remedy`, nobody parses a message."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from bridge.mappers.document import Problem
+
+
+class BridgeError(Exception):
+    """Message: what happened, by id only. `remedy`: what to do. `retryable`: may the same call work later?"""
+
+    remedy: ClassVar[str] = "Look at the message; if it names nothing you can change, report it with the id it names."
+    retryable: ClassVar[bool] = False
+
+
+# --- configuration -------------------------------------------------------------------------------------------------
+
+
+class Refused(BridgeError):
+    """A config, mapping, template or reply file that may not run: every problem found, each with its position."""
+
+    remedy = "Mend the named lines; `bridge check` shows them again. What runs now keeps running."
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems: tuple[Problem, ...] = tuple(problems)
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+class SecretMissing(BridgeError):
+    """A secret that the config names and neither the environment nor the file holds."""
+
+    remedy = "Set the named environment variable or write the named file; no secret has a default."
+
+
+# --- doors ---------------------------------------------------------------------------------------------------------
+
+
+class SignatureMismatch(BridgeError):
+    """The sender could not prove who it is."""
+
+    remedy = "Compare the secret of this door with the sender's; during rotation list both."
+
+
+class Unusable(BridgeError):
+    """Authenticated, but nothing we can read: it is stored, acknowledged and shown."""
+
+    remedy = "`bridge show` has the stored body; ask the sender's vendor, or report it with the event id."
+
+
+class UnreadableResource(BridgeError):
+    """A FHIR resource that lacks what no mapping can do without."""
+
+    remedy = "Look at the resource in the EHR: the message names its reference and what is missing."
+
+
+# --- EHR -----------------------------------------------------------------------------------------------------------
+
+
+class EhrUnreachable(BridgeError):
+    """No answer, or one that says try later (429, 5xx, a gateway's HTML)."""
+
+    remedy = "Nothing unless it lasts: rows wait with their next try. `bridge doctor` checks address and credentials."
+    retryable = True
+
+
+class EhrRefused(BridgeError):
+    """The EHR answered and said no for good."""
+
+    remedy = "Read the OperationOutcome in the trace; permissions and profiles are the EHR's to change."
+
+
+# --- ledger --------------------------------------------------------------------------------------------------------
+
+
+class StoreBusy(BridgeError):
+    """The store cannot commit right now."""
+
+    remedy = "The sender was answered 503 and comes again; look at disk space and the database if it lasts."
+    retryable = True
+
+
+class StoreLocked(BridgeError):
+    """Another engine process owns this SQLite store."""
+
+    remedy = "Stop the other engine, or give this one another data folder."
+
+
+class Undecryptable(BridgeError):
+    """A row whose key is not in `security.data_keys`, or whose bytes were changed."""
+
+    remedy = "Add the key with the id the row names back to security.data_keys."
