@@ -65,11 +65,21 @@ class EhrUnreachable(BridgeError):
     remedy = "Nothing unless it lasts: rows wait with their next try. `bridge doctor` checks address and credentials."
     retryable = True
 
+    def __init__(self, message: str, *, retry_after: float | None = None, unknown: bool = False) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after  # seconds, as the EHR asked; None when it did not
+        self.unknown = unknown  # a write whose request may have arrived: look before it is tried again
+
 
 class EhrRefused(BridgeError):
     """The EHR answered and said no for good."""
 
     remedy = "Read the OperationOutcome in the trace; permissions and profiles are the EHR's to change."
+
+    def __init__(self, message: str, *, status: int | None = None, codes: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.status = status  # HTTP; None when the answer was a 2xx that contradicts the question
+        self.codes = codes  # OperationOutcome.issue.code, in order
 
 
 # --- ledger --------------------------------------------------------------------------------------------------------
