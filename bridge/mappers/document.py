@@ -191,7 +191,10 @@ class _Walk:
         self.problems.append(Problem(self.bare.path, line, column, code, message, self.bare.line(line), hint))
 
     def plain(self, node: Node, path: Path) -> Any:
-        self.values[path] = (node.start_mark.line + 1, node.start_mark.column + 1)
+        place = (node.start_mark.line + 1, node.start_mark.column + 1)
+        if isinstance(node, ScalarNode) and node.style is None and node.value == "":
+            place = self.keys.get(path, place)  # nothing was written: the parser stands where the next thing begins
+        self.values[path] = place
         self.nodes += 1
         if self.nodes > MAX_NODES or len(path) > MAX_DEPTH or id(node) in self.open:
             if not any(problem.code == "BR004" for problem in self.problems):

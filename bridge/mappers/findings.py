@@ -102,6 +102,8 @@ def _branch(doc: Document, error: ValidationError, schema: Mapping[str, Any]) ->
         branches.setdefault(inner.schema_path[0], []).append(inner)
     if not branches:  # oneOf: several fit
         names = [key for branch in error.validator_value for key in branch.get("required", ())]
+        if names and not isinstance(error.instance, dict):
+            return  # `required` says nothing of text or numbers; their wrong kind is a problem of its own
         message = f"give only one of {_or([json.dumps(name) for name in names])}" if names else "several forms fit here"
         yield doc.problem(path, "BR010", message, key=True)
         return
@@ -129,15 +131,13 @@ def _belongs(error: ValidationError, schema: Mapping[str, Any]) -> str:
     """`only belongs to event appointment.reminder`, read off the `if` whose `else` forbids the key."""
     steps = list(error.absolute_schema_path)
     at: Any = schema
-    for step in steps[:-3]:
+    for step in steps[:-2]:
         at = at[step] if not isinstance(at, Mapping) or step in at else {}
         while isinstance(at, Mapping) and isinstance(at.get("$ref"), str) and at["$ref"].startswith("#/"):
             parts, at = at["$ref"][2:].split("/"), schema
             for part in parts:
                 at = at[part]
-    condition = (
-        at.get("if", {}).get("properties", {}) if isinstance(at, Mapping) and steps[-3:-1] == ["if", "else"] else {}
-    )
+    condition = at.get("if", {}).get("properties", {}) if isinstance(at, Mapping) and steps[-2:-1] == ["else"] else {}
     for name, rule in condition.items():
         if "const" in rule:
             return f"only belongs to {name} {rule['const']}"
