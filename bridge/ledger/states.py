@@ -17,7 +17,7 @@ MESSAGE: dict[str, tuple[str, ...]] = {
     "delivered": ("read", "played"),
     "read": ("played",),
     "played": (),
-    "failed": (),
+    "failed": ("delivered", "read", "played"),  # one device failed, another showed it
     "superseded": (),
     "cancelled": (),
     "suppressed": (),
@@ -64,6 +64,6 @@ def merge_status(current: str, status: str) -> str | None:
         return None
     if current in RANK:
         return status if RANK[status] > RANK[current] else None
-    return status if current in {"sending", "doubt", "held", "ready", "planned", "closed", "failed"} and (
-        current != "failed" or RANK[status] >= RANK["delivered"]
-    ) else None
+    if current == "failed":  # one device failed, another showed it
+        return status if RANK[status] >= RANK["delivered"] else None
+    return status if current in {"sending", "doubt", "held", "ready", "planned", "closed"} else None

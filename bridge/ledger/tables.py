@@ -8,6 +8,8 @@ the key named in `key_id`; FHIR references may be clear when `crypto.clear_refer
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -58,7 +60,7 @@ inbox = Table(
     Column("config_version", Text, nullable=False),
     Column("settled_at", At),
 )
-_waiting = {"sqlite_where": text("fate IS NULL"), "postgresql_where": text("fate IS NULL")}
+_waiting: dict[str, Any] = {"sqlite_where": text("fate IS NULL"), "postgresql_where": text("fate IS NULL")}
 Index("inbox_waiting_key", inbox.c.key, **_waiting)
 Index("inbox_waiting_subject", inbox.c.subject, **_waiting)
 Index("inbox_waiting_kind", inbox.c.kind, inbox.c.id, **_waiting)

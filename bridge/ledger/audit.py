@@ -1,0 +1,32 @@
+"""Append-only record of what was done and by whom, in the transaction of what it records. Ids and figures only."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from sqlalchemy import Connection, insert
+
+from bridge.ledger.tables import audit
+
+ACKNOWLEDGED = "acknowledged"  # one per group commit: rows the doors acknowledged
+FOUND = "found"  # rows that a search in the EHR added without a door
+ALARM = "alarm"
+
+
+def record(
+    connection: Connection,
+    *,
+    row: int,
+    at: int,
+    action: str,
+    subject: str | None = None,
+    count: int = 0,
+    detail: Mapping[str, object] | None = None,
+) -> None:
+    """Write one entry. `subject` is an id such as `msg_…`; `detail` holds ids and figures, never content."""
+    connection.execute(
+        insert(audit).values(
+            id=row, at=at, action=action, subject=subject, count=count, detail=json.dumps(detail) if detail else None
+        )
+    )

@@ -1,0 +1,203 @@
+"""The one door into the ledger: many requests, one commit, and nobody is answered before it.
+
+A request thread hashes and encrypts its own rows, then waits; one writer thread takes what waits, drops what the
+sender has sent before (`seen`), and commits all of it at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from sqlalchemy import Connection, insert, text
+from sqlalchemy.exc import SQLAlchemyError
+
+from bridge.errors import StoreBusy
+from bridge.ledger import audit, faults
+from bridge.ledger.clock import Ids
+from bridge.ledger.crypto import Crypto
+from bridge.ledger.store import Store
+from bridge.ledger.tables import inbox
+
+log = logging.getLogger(__name__)
+
+MAX_ROWS = 2000  # of one commit: bounds how long the write connection is held
+WAIT = 8.0  # seconds a door waits for its commit before it answers 503
+CHUNK = 300  # rows of one multi-row statement: SQLite allows 32,766 parameters
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One event as a door hands it over."""
+
+    source: str
+    door: str
+    kind: str  # notification, hint, message, status, account
+    body: bytes
+    key: str | None = None  # in clear: "conversation|…" or "resource|…"; stored as a blind index
+    subject: str | None = None
+    sender_key: str | None = None  # what the sender guarantees to be unique, in clear
+    fate: str | None = None  # known at the door: a handshake, a foreign number, something unusable
+    reason: str | None = None
+
+
+@dataclass(slots=True)
+class _Request:
+    rows: list[dict[str, object]]
+    seen: list[tuple[str, bytes] | None]
+    done: threading.Event = field(default_factory=threading.Event)
+    error: BaseException | None = None
+
+
+class Inbox:
+    """Group commit of the doors."""
+
+    def __init__(
+        self, store: Store, crypto: Crypto, ids: Ids, config_version: str, committed: Callable[[], None]
+    ) -> None:
+        self._store = store
+        self._crypto = crypto
+        self._ids = ids
+        self.config_version = config_version
+        self._committed = committed
+        self._queue: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="inbox-writer", daemon=True)
+        self._open = True
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Finish what waits, refuse what comes."""
+        self._open = False
+        self._queue.put(None)
+        self._thread.join(WAIT)
+
+    def append(self, entries: Sequence[Entry]) -> None:
+        """Returns when every entry is durable.
+
+        Raises: StoreBusy when that could not be had in time; the caller answers 503.
+        """
+        if not self._open:
+            raise StoreBusy("the engine is shutting down")
+        request = self._prepare(entries)
+        faults.point("door_before_commit")
+        self._queue.put(request)
+        if not request.done.wait(WAIT):
+            raise StoreBusy(f"no commit within {WAIT:g} s")
+        if request.error is not None:
+            raise StoreBusy(type(request.error).__name__) from request.error
+        faults.point("after_commit_before_answer")
+
+    def _prepare(self, entries: Sequence[Entry]) -> _Request:
+        now = self._store.now()
+        rows: list[dict[str, object]] = []
+        seen: list[tuple[str, bytes] | None] = []
+        for entry in entries:
+            row = self._ids()
+            rows.append(
+                {
+                    "id": row,
+                    "source": entry.source,
+                    "door": entry.door,
+                    "kind": entry.kind,
+                    "key": self._crypto.index(entry.key) if entry.key is not None else None,
+                    "subject": self._crypto.index(entry.subject) if entry.subject is not None else None,
+                    "received_at": now,
+                    "key_id": self._crypto.key_id,
+                    "body": self._crypto.encrypt(entry.body, "inbox", "body", row),
+                    "fate": entry.fate,
+                    "planned": None,
+                    "reason": entry.reason,
+                    "config_version": self.config_version,
+                    "settled_at": now if entry.fate is not None else None,
+                }
+            )
+            seen.append(
+                (entry.source, self._crypto.index16(f"seen|{entry.sender_key}"))
+                if entry.sender_key is not None
+                else None
+            )
+        return _Request(rows, seen)
+
+    # --- the writer ------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while True:
+            first = self._queue.get()
+            if first is None:
+                return
+            batch, size, last = [first], len(first.rows), False
+            while size < MAX_ROWS:
+                try:
+                    following = self._queue.get_nowait()
+                except queue.Empty:
+                    break
+                if following is None:
+                    last = True
+                    break
+                batch.append(following)
+                size += len(following.rows)
+            self._commit(batch)
+            if last:
+                return
+
+    def _commit(self, batch: list[_Request]) -> None:
+        try:
+            with self._store.write(urgent=True) as connection:
+                self._write(connection, batch)
+        except SQLAlchemyError as error:
+            log.warning("group commit failed", extra={"error": type(error).__name__, "requests": len(batch)})
+            if len(batch) == 1 or getattr(error, "connection_invalidated", False):
+                for request in batch:
+                    request.error = error
+                    request.done.set()
+                return
+            for request in batch:  # one of them may be to blame: the others must not pay
+                self._commit([request])
+            return
+        except Exception as error:  # the thread must outlive anything
+            log.exception("group commit failed")
+            for request in batch:
+                request.error = error
+                request.done.set()
+            return
+        for request in batch:
+            request.done.set()
+        self._committed()
+
+    def _write(self, connection: Connection, batch: list[_Request]) -> None:
+        now = self._store.now(connection)
+        keys = {key for request in batch for key in request.seen if key is not None}
+        fresh = insert_seen(connection, sorted(keys), now)
+        rows: list[dict[str, object]] = []
+        for request in batch:
+            for row, key in zip(request.rows, request.seen, strict=True):
+                if key is None:
+                    rows.append(row)
+                elif key in fresh:
+                    fresh.discard(key)  # the same key twice in one batch: the first one counts
+                    rows.append(row)
+        if rows:
+            connection.execute(insert(inbox), rows)
+            audit.record(connection, row=self._ids(), at=now, action=audit.ACKNOWLEDGED, count=len(rows))
+        faults.point("door_in_commit")
+
+
+def insert_seen(connection: Connection, keys: Sequence[tuple[str, bytes]], now: int) -> set[tuple[str, bytes]]:
+    """Insert what is not there yet; returns what was new. Sorted keys: two nodes lock in one order."""
+    fresh: set[tuple[str, bytes]] = set()
+    for start in range(0, len(keys), CHUNK):
+        chunk = keys[start : start + CHUNK]
+        values = ", ".join(f"(:s{i}, :k{i}, :at)" for i in range(len(chunk)))
+        parameters: dict[str, object] = {"at": now}
+        for i, (source, key) in enumerate(chunk):
+            parameters[f"s{i}"], parameters[f"k{i}"] = source, key
+        statement = text(
+            f"INSERT INTO seen (source, key, at) VALUES {values} ON CONFLICT DO NOTHING RETURNING source, key"  # noqa: S608
+        )
+        fresh.update((row[0], bytes(row[1])) for row in connection.execute(statement, parameters))
+    return fresh

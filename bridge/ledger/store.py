@@ -1,0 +1,172 @@
+"""One database, two engines: SQLite (embedded) and PostgreSQL, opened the same way and spoken to in the same statements.
+
+SQLite has one write connection behind a lock in which the doors' commit goes first; reads use WAL snapshots of their
+own. PostgreSQL has a pool. `now` is the machine clock: the database's own on PostgreSQL, anchored wall time on SQLite.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import pysqlite3.dbapi2
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.pool import QueuePool, StaticPool
+
+from bridge.errors import StoreLocked
+from bridge.ledger.clock import MachineClock
+
+_PG_NOW = text("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint")
+
+
+class _PriorityLock:
+    """A lock whose urgent waiters are served before all others."""
+
+    def __init__(self) -> None:
+        self._condition = threading.Condition()
+        self._held = False
+        self._urgent = 0
+
+    def acquire(self, *, urgent: bool) -> None:
+        with self._condition:
+            if urgent:
+                self._urgent += 1
+                try:
+                    while self._held:
+                        self._condition.wait()
+                finally:
+                    self._urgent -= 1
+            else:
+                while self._held or self._urgent:
+                    self._condition.wait()
+            self._held = True
+
+    def release(self) -> None:
+        with self._condition:
+            self._held = False
+            self._condition.notify_all()
+
+
+class Store:
+    """The ledger's database.
+
+    Args:
+        url: `sqlite:///path/bridge.db` or `postgresql+psycopg://…`.
+        readonly: verbs that only look: SQLite is opened `mode=ro` with `query_only`.
+    """
+
+    def __init__(self, url: str, *, readonly: bool = False, pool: int = 10) -> None:
+        self.url: URL = make_url(url)
+        self.dialect: str = self.url.get_backend_name()
+        self.readonly = readonly
+        self._machine = MachineClock()
+        self._lock = _PriorityLock()
+        self._lock_file: IO[str] | None = None
+        if self.dialect == "sqlite":
+            if not readonly:
+                Path(str(self.url.database)).parent.mkdir(parents=True, exist_ok=True)
+                self._write_engine: Engine = self._sqlite(StaticPool, readonly=False)
+            self._read_engine: Engine = self._sqlite(QueuePool, readonly=True)
+        else:
+            self._write_engine = self._read_engine = create_engine(
+                self.url,
+                pool_size=pool,
+                max_overflow=10,
+                pool_pre_ping=True,
+                connect_args={"options": "-c idle_in_transaction_session_timeout=30000 -c lock_timeout=10000"},
+            )
+
+    def _sqlite(self, poolclass: type[Any], *, readonly: bool) -> Engine:
+        path = Path(str(self.url.database)).absolute()
+        address = f"file:{path}?mode=ro" if readonly else f"file:{path}"
+
+        def connect() -> Any:
+            connection = pysqlite3.dbapi2.connect(
+                address, uri=True, timeout=10, isolation_level=None, check_same_thread=False, cached_statements=512
+            )
+            cursor = connection.cursor()
+            if readonly:
+                cursor.execute("PRAGMA query_only=ON")
+            else:
+                cursor.execute("PRAGMA journal_mode=WAL")
+                cursor.execute("PRAGMA synchronous=FULL")
+                cursor.execute("PRAGMA wal_autocheckpoint=4000")
+            cursor.execute("PRAGMA cache_size=-16000")
+            cursor.execute("PRAGMA temp_store=MEMORY")
+            cursor.close()
+            return connection
+
+        engine = create_engine("sqlite://", creator=connect, module=pysqlite3.dbapi2, poolclass=poolclass)
+        begin = "BEGIN" if readonly else "BEGIN IMMEDIATE"
+        event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin) and None)
+        return engine
+
+    # --- transactions ----------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def write(self, *, urgent: bool = False) -> Iterator[Connection]:
+        """One transaction: committed when the block ends, rolled back when it raises. Keep it short: no network call,
+        no mapping, no decryption inside. `urgent` is the doors' commit."""
+        if self.dialect != "sqlite":
+            with self._write_engine.begin() as connection:
+                yield connection
+            return
+        self._lock.acquire(urgent=urgent)
+        try:
+            with self._write_engine.begin() as connection:
+                yield connection
+        finally:
+            self._lock.release()
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A snapshot to read from; nothing is locked."""
+        with self._read_engine.connect() as connection:
+            yield connection
+
+    def now(self, connection: Connection | None = None) -> int:
+        """Machine time in microseconds; on PostgreSQL the database's own where a connection is at hand."""
+        if self.dialect == "sqlite" or connection is None:
+            return self._machine.now_us()
+        return int(connection.execute(_PG_NOW).scalar_one())
+
+    def drift(self) -> int:
+        """This node's clock minus the database's, in microseconds; 0 on SQLite."""
+        if self.dialect == "sqlite":
+            return 0
+        with self.read() as connection:
+            return self._machine.now_us() - self.now(connection)
+
+    # --- one engine per SQLite store -------------------------------------------------------------------------------
+
+    def lock(self, folder: Path) -> None:
+        """Take the engine's lock in the data folder.
+
+        Raises: StoreLocked when another process has it.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = (folder / "engine.lock").open("a+")
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            handle.close()
+            raise StoreLocked(f"another engine holds {folder / 'engine.lock'}") from None
+        handle.seek(0)
+        handle.truncate()
+        handle.write(str(os.getpid()))
+        handle.flush()
+        self._lock_file = handle
+
+    def close(self) -> None:
+        if not self.readonly:
+            self._write_engine.dispose()
+        self._read_engine.dispose()
+        if self._lock_file is not None:
+            self._lock_file.close()
+            self._lock_file = None

@@ -1,0 +1,118 @@
+"""What the fence reads before it lets a batch of messages go: a handful of queries for all of them, under row locks."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection, Row, and_, func, or_, select
+
+from bridge.ledger.tables import (
+    block,
+    consent,
+    conversation,
+    identity,
+    inbox,
+    number,
+    outbox,
+    person,
+    portfolio_user,
+    resource,
+    template,
+)
+
+
+@dataclass(slots=True)
+class World:
+    """Everything `policy.may_leave` asks of the store, for one batch."""
+
+    messages: dict[int, Row[Any]] = field(default_factory=dict)
+    persons: dict[int, Row[Any]] = field(default_factory=dict)
+    identities: dict[int, Row[Any]] = field(default_factory=dict)
+    keys_of: dict[int, set[str]] = field(default_factory=lambda: defaultdict(set))  # person -> identity keys
+    blocked: set[str] = field(default_factory=set)  # identity keys
+    consents: dict[tuple[int, str], str] = field(default_factory=dict)  # (person, purpose) -> newest decision
+    revisions: dict[str, int] = field(default_factory=dict)
+    windows: dict[str, int] = field(default_factory=dict)  # conversation key -> window_until
+    numbers: dict[str, Row[Any]] = field(default_factory=dict)
+    templates: dict[tuple[str, str, str], str] = field(default_factory=dict)
+    waiting: dict[str, Row[Any]] = field(default_factory=dict)  # key or subject -> an unapplied event
+    users_today: dict[tuple[str, str], int] = field(default_factory=dict)
+
+
+def lock_rows(connection: Connection, statement: Any) -> Any:
+    """FOR SHARE on PostgreSQL; SQLite's one write transaction is the lock."""
+    return statement if connection.dialect.name == "sqlite" else statement.with_for_update(read=True)
+
+
+def load(connection: Connection, message_ids: Sequence[int], lane_keys: Mapping[int, str]) -> World:
+    """Read the world of these messages. `lane_keys`: lane id -> conversation key."""
+    world = World()
+    light = [c for c in outbox.c if c.name not in {"before", "after", "content"}]
+    for row in connection.execute(select(*light).where(outbox.c.id.in_(message_ids))):
+        world.messages[row.id] = row
+    people = {i for r in world.messages.values() for i in (r.person_id, r.patient_id) if i is not None}
+    if people:
+        for row in connection.execute(lock_rows(connection, select(person).where(person.c.id.in_(people)))):
+            world.persons[row.id] = row
+        columns = [c for c in identity.c if c.name != "value"]
+        for row in connection.execute(lock_rows(connection, select(*columns).where(identity.c.person_id.in_(people)))):
+            world.identities[row.id] = row
+            if row.until is None:
+                world.keys_of[row.person_id].add(row.key)
+        newest = select(consent.c.person_id, consent.c.purpose, consent.c.decision).where(
+            consent.c.person_id.in_(people)
+        )
+        for row in connection.execute(newest.order_by(consent.c.decided_at, consent.c.id)):
+            world.consents[(row.person_id, row.purpose)] = row.decision
+    keys = {key for held in world.keys_of.values() for key in held}
+    keys |= {r.key for r in world.identities.values()}
+    if keys:
+        blocked = select(block.c.key).where(block.c.key.in_(keys), block.c.lifted_at.is_(None))
+        world.blocked = {row.key for row in connection.execute(lock_rows(connection, blocked))}
+    resources = {r.resource_key for r in world.messages.values() if r.resource_key is not None}
+    if resources:
+        held = select(resource.c.key, resource.c.revision).where(resource.c.key.in_(resources))
+        world.revisions = {row.key: row.revision for row in connection.execute(lock_rows(connection, held))}
+    windows = select(conversation.c.key, conversation.c.window_until).where(
+        conversation.c.key.in_(set(lane_keys.values()))
+    )
+    world.windows = {row.key: row.window_until for row in connection.execute(windows)}
+    ours = {r.number for r in world.messages.values()}
+    world.numbers = {
+        row.key: row for row in connection.execute(lock_rows(connection, select(number).where(number.c.key.in_(ours))))
+    }
+    names = {r.template for r in world.messages.values() if r.template is not None}
+    if names:
+        known = select(template.c.waba, template.c.name, template.c.language, template.c.status)
+        for row in connection.execute(known.where(template.c.name.in_(names))):
+            world.templates[(row.waba, row.name, row.language)] = row.status
+    return world
+
+
+def unapplied(connection: Connection, keys: set[str]) -> dict[str, Row[Any]]:
+    """Events that were acknowledged and not applied yet, by conversation, resource or person key."""
+    if not keys:
+        return {}
+    rows = connection.execute(
+        select(inbox.c.key, inbox.c.subject, inbox.c.kind, inbox.c.reason, inbox.c.tries).where(
+            inbox.c.fate.is_(None), or_(inbox.c.key.in_(keys), inbox.c.subject.in_(keys))
+        )
+    )
+    found: dict[str, Any] = {}
+    for row in rows:
+        for key in (row.key, row.subject):
+            if key in keys and (key not in found or found[key].tries == 0):
+                found[key] = row
+    return found
+
+
+def users_of_portfolio(connection: Connection, name: str, since: int) -> int:
+    """Unique users whom the portfolio has written to since `since` (the tier counts 24 h)."""
+    return int(
+        connection.execute(
+            select(func.count()).where(and_(portfolio_user.c.portfolio == name, portfolio_user.c.at > since))
+        ).scalar_one()
+    )

@@ -1,0 +1,251 @@
+"""The fence: in one transaction every claimed message is asked once more, and what may leave is `sending` with an attempt.
+
+A message leaves when this transaction commits. Whatever a door acknowledged before it began is honoured here: an
+unapplied inbound message of the conversation, or an unapplied event of the resource or the person, holds it back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
+
+from bridge.ledger import keys, lanes, outbox
+from bridge.ledger.clock import SECOND
+from bridge.ledger.crypto import Crypto
+from bridge.ledger.lanes import Claimed
+from bridge.ledger.states import REMINDER
+from bridge.ledger.tables import attempt, lane, number
+from bridge.outbound import facts
+from bridge.outbound.facts import World
+from bridge.outbound.policy import Facts, Later, Leave, Never, may_leave
+from bridge.settings import Settings
+
+SLOT_AHEAD = 250_000  # µs: the fence is at most this long before the message's slot
+LOOK_AGAIN = 40_000  # µs: an event in front of it is being applied
+EHR_LOOK_AGAIN = 2 * SECOND  # µs: it cannot be applied because the EHR cannot be read
+HOLD_LOOK_AGAIN = 5 * SECOND
+
+QuietUntil = Callable[[int, str | None], int | None]  # business time, zone -> end of the quiet hours we are in
+
+
+@dataclass(frozen=True, slots=True)
+class Fenced:
+    """May leave: POST it at `slot` (machine time), as attempt `n`."""
+
+    message: int
+    n: int
+    lane: Claimed
+    slot: int
+    fenced_at: int
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What one fence transaction decided."""
+
+    fenced: list[Fenced] = field(default_factory=list)
+    deferred: dict[int, int] = field(default_factory=dict)  # lane id -> machine time
+    ended: dict[int, tuple[str, str]] = field(default_factory=dict)  # message id -> (state, reason)
+
+
+class Fence:
+    """Asks policy, spends rates, writes `sending` and the attempt."""
+
+    def __init__(self, settings: Settings, crypto: Crypto, node: str, quiet_until: QuietUntil) -> None:
+        self._settings = settings
+        self._node = node
+        self._quiet_until = quiet_until
+        self._anyone = {ehr: crypto.index(keys.anyone(ehr)) for ehr in settings.ehrs}
+
+    def run(self, connection: Connection, chosen: Sequence[tuple[Claimed, int]], *, now: int, business: int) -> Outcome:
+        """Decide for (lane, message) pairs; one message a lane."""
+        result = Outcome()
+        lanes.lock(connection, sorted(claimed.id for claimed, _ in chosen))
+        mine = {
+            row.id
+            for row in connection.execute(
+                select(lane.c.id).where(lane.c.id.in_([c.id for c, _ in chosen]), lane.c.owner == self._node)
+            )
+        }
+        ids = [message for _, message in chosen]
+        world = facts.load(connection, ids, {claimed.id: claimed.key for claimed, _ in chosen})
+        waiting = facts.unapplied(connection, self._keys(world, [claimed for claimed, _ in chosen]))
+        tries = {
+            row.message: row.n
+            for row in connection.execute(
+                select(attempt.c.message, func.max(attempt.c.n).label("n"))
+                .where(attempt.c.message.in_(ids))
+                .group_by(attempt.c.message)
+            )
+        }
+        free = {
+            key: max(row.free_at, now) if row.free_at < now + 600 * SECOND else now
+            for key, row in world.numbers.items()
+        }
+        spent: dict[str, int] = {}
+        moved: dict[int, int] = {}
+        for claimed, message in chosen:
+            row = world.messages.get(message)
+            if claimed.id not in mine:
+                continue
+            if row is None or row.state != "ready":
+                result.deferred[claimed.id] = now
+                continue
+            hold = self._waits(row, claimed, world, waiting, business)
+            if isinstance(hold, int):
+                result.deferred[claimed.id] = now + hold
+                continue
+            if hold is not None:
+                result.ended[message] = hold
+                result.deferred[claimed.id] = now
+                continue
+            verdict = may_leave(self._facts(row, claimed, world, now=now, business=business))
+            if isinstance(verdict, Never):
+                result.ended[message] = (verdict.state, verdict.reason)
+                result.deferred[claimed.id] = now
+            elif isinstance(verdict, Later):
+                if verdict.until is not None:
+                    moved[message] = verdict.until
+                    result.deferred[claimed.id] = now
+                else:
+                    result.deferred[claimed.id] = now + HOLD_LOOK_AGAIN
+            elif isinstance(verdict, Leave):
+                slot = max(
+                    free.get(row.number, now),
+                    lanes.pair_slot(claimed.free_at, now, burst=1 if row.kind == "template" else lanes.PAIR_BURST),
+                )
+                if slot > now + SLOT_AHEAD:
+                    result.deferred[claimed.id] = slot - SLOT_AHEAD // 2
+                    continue
+                free[row.number] = spent[row.number] = slot + self._interval(row.number, world.numbers.get(row.number))
+                result.fenced.append(Fenced(message, tries.get(message, 0) + 1, claimed, slot, now))
+        self._apply(connection, result, spent, moved, now)
+        return result
+
+    def _interval(self, name: str, row: Row[Any] | None) -> int:
+        """Microseconds between two sends of this number; after a refusal of the number one probe a second."""
+        if row is not None and row.reason is not None:
+            return SECOND
+        return int(SECOND / self._settings.numbers[name].rate)
+
+    def _keys(self, world: World, claimed: Sequence[Claimed]) -> set[str]:
+        found = {one.key for one in claimed}
+        for row in world.messages.values():
+            if row.resource_key is not None:
+                found.add(row.resource_key)
+            found |= self._person_keys(world, row)
+            if row.ehr is not None:
+                found.add(self._anyone[row.ehr])
+        return found
+
+    def _person_keys(self, world: World, row: Row[Any]) -> set[str]:
+        found: set[str] = set()
+        for person_id in (row.person_id, row.patient_id):
+            if person_id is not None and person_id in world.persons:
+                found.add(world.persons[person_id].key)
+                found |= world.keys_of[person_id]
+        return found
+
+    def _waits(
+        self, row: Row[Any], claimed: Claimed, world: World, waiting: dict[str, Row[Any]], business: int
+    ) -> int | tuple[str, str] | None:
+        """Microseconds to wait, a fate, or None: nothing unapplied stands in front of it."""
+        mine = {claimed.key, row.resource_key, self._anyone.get(row.ehr or ""), *self._person_keys(world, row)}
+        in_front = [waiting[key] for key in mine if key in waiting]
+        if not in_front:
+            return None
+        unreadable = all(event.tries > 0 and event.kind in ("notification", "hint") for event in in_front)
+        if not unreadable:
+            return LOOK_AGAIN
+        if row.answers is not None:
+            return None  # an answer to what the patient wrote does not speak of the resource's news
+        half = row.planned_at + ((row.not_after or row.planned_at) - row.planned_at) // 2
+        if business < half:
+            return EHR_LOOK_AGAIN
+        if row.cls == REMINDER:
+            if self._settings.reminders.unconfirmed == "send":
+                return None
+            return ("suppressed", "the EHR could not be read to confirm this reminder")
+        return ("held", "an event of this resource could not be applied because the EHR cannot be read")
+
+    def _facts(self, row: Row[Any], claimed: Claimed, world: World, *, now: int, business: int) -> Facts:
+        settings = self._settings
+        person = world.persons.get(row.person_id) if row.person_id is not None else None
+        patient = world.persons.get(row.patient_id) if row.patient_id is not None else None
+        refusal = next((p.refusal for p in (person, patient) if p is not None and p.refusal is not None), None)
+        holder = world.identities.get(row.identity_id) if row.identity_id is not None else None
+        keys_held = set(world.keys_of.get(row.person_id, set()))
+        if holder is not None:
+            keys_held.add(holder.key)
+        purpose = settings.consent.purposes.get(row.purpose) if row.purpose is not None else None
+        number_row = world.numbers.get(row.number)
+        zone = patient.zone if patient is not None and patient.zone is not None else None
+        waba = settings.numbers[row.number].waba_id
+        decision = world.consents.get((row.patient_id, row.purpose))
+        return Facts(
+            now=business,
+            is_template=row.kind == "template",
+            cls=row.cls,
+            answers=row.answers is not None,
+            blocked=bool(keys_held & world.blocked),
+            refusal=refusal,
+            link_ended=person is not None and person.link_ended_at is not None,
+            identity_current=row.identity_id is None or (holder is not None and holder.until is None),
+            purpose=row.purpose,
+            consent=decision if decision in ("permit", "deny") else None,  # type: ignore[arg-type]
+            without_decision=purpose.without_decision if purpose is not None else "block",
+            revision=row.revision if row.answers is None else None,
+            current_revision=world.revisions.get(row.resource_key) if row.resource_key is not None else None,
+            not_after=row.not_after,
+            quiet_until=self._quiet_until(business, zone) if row.quiet else None,
+            window_until=world.windows.get(claimed.key, 0),
+            template_status=world.templates.get((waba, row.template or "", row.language or "")),
+            in_pilot=self._in_pilot(patient),
+            number_paused=(number_row.reason or "paused")
+            if number_row is not None and now < min(number_row.paused_until, now + 600 * SECOND)
+            else None,
+        )
+
+    def _in_pilot(self, patient: Row[Any] | None) -> bool:
+        pilot = self._settings.pilot
+        return not pilot.enabled or patient is None or patient.ref in pilot.patients
+
+    def _apply(
+        self, connection: Connection, result: Outcome, spent: dict[str, int], moved: dict[int, int], now: int
+    ) -> None:
+        by_fate: dict[tuple[str, str], list[int]] = {}
+        for message, fate in result.ended.items():
+            by_fate.setdefault(fate, []).append(message)
+        for (state, reason), ids in by_fate.items():
+            outbox.move(connection, ids, state, now, reason=reason, only_from=("ready",))
+        if moved:
+            outbox.move(connection, moved, "planned", now, reason="quiet hours", only_from=("ready",))
+            outbox.set_many(connection, [{"id": i, "not_before": at} for i, at in moved.items()], ["not_before"])
+        gone = {f.message for f in result.fenced}
+        if gone:
+            left = outbox.move(connection, gone, "sending", now, only_from=("ready",))
+            result.fenced = [f for f in result.fenced if f.message in left]
+            connection.execute(
+                insert(attempt),
+                [
+                    {"message": f.message, "n": f.n, "node": self._node, "epoch": f.lane.epoch, "fenced_at": now}
+                    for f in result.fenced
+                ],
+            )
+            connection.execute(
+                update(lane).where(lane.c.id == bindparam("l")).values(free_at=bindparam("f")),
+                [{"l": f.lane.id, "f": lanes.pair_spend(f.lane.free_at, f.slot)} for f in result.fenced],
+            )
+            for name, free_at in sorted(spent.items()):
+                statement = lanes.upsert(connection.dialect.name)(number).values(key=name, free_at=free_at)
+                connection.execute(
+                    statement.on_conflict_do_update(
+                        index_elements=["key"], set_={"free_at": statement.excluded.free_at}
+                    )
+                )
+        waking = [i for i, at in result.deferred.items() if at <= now]
+        lanes.wake(connection, waking, now, release=True)
+        lanes.defer(connection, self._node, {i: at for i, at in result.deferred.items() if at > now})

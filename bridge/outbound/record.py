@@ -1,0 +1,219 @@
+"""What became of a POST, merged whenever it comes and whoever holds the lane: the epoch protects the lane, never the outcome.
+
+Proof of acceptance wins over `sending`, `doubt`, `held` and a later try still `ready`. A refusal or a doubt changes the
+message only if this attempt is its newest; an unknown outcome is never tried again by us.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import msgspec
+from sqlalchemy import Connection, bindparam, func, select, update
+
+from bridge.ledger import audit, keys, lanes, outbox, states
+from bridge.ledger.clock import SECOND, Ids
+from bridge.ledger.crypto import Crypto
+from bridge.ledger.tables import attempt, lane, number
+from bridge.ledger.tables import outbox as outbox_table
+from bridge.outbound.reactions import Reaction
+
+log = logging.getLogger(__name__)
+
+MAX_TRIES = 6  # of refusals that may pass: 5 s doubling, about 5 minutes
+BACKOFF = 5 * SECOND
+LONGEST_BACKOFF = 600 * SECOND
+UNREACHABLE = 2 * SECOND
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The end of one attempt. `lane_id` is None for an outcome that holds no lane (a status webhook, a late answer)."""
+
+    message: int
+    n: int
+    outcome: Literal["accepted", "refused", "doubt", "taken_back"]
+    lane_id: int | None = None
+    epoch: int | None = None
+    http: int | None = None
+    code: int | None = None
+    reaction: Reaction | None = None
+    reason: str | None = None
+    wamid: str | None = None
+    user_id: str | None = None
+    unreachable: bool = False  # no connection: every other message of this number would meet the same
+
+
+class Recorder:
+    """Writes results in batches, inside a transaction that the caller opens."""
+
+    def __init__(self, crypto: Crypto, ids: Ids) -> None:
+        self._crypto = crypto
+        self._ids = ids
+
+    def run(self, connection: Connection, results: Sequence[Result], *, now: int, business: int) -> set[int]:
+        """Merge results; returns the lanes to wake (the caller releases those it holds)."""
+        if not results:
+            return set()
+        held = {r.lane_id for r in results if r.lane_id is not None}
+        lanes.lock(connection, sorted(held))
+        ids = sorted({r.message for r in results})
+        columns = (outbox_table.c.id, outbox_table.c.state, outbox_table.c.lane_id, outbox_table.c.number,
+                   outbox_table.c.tries, outbox_table.c.cls)  # fmt: skip
+        locked = select(*columns).where(outbox_table.c.id.in_(ids)).order_by(outbox_table.c.id)
+        rows = {row.id: row for row in connection.execute(locked.with_for_update())}
+        newest = {
+            row.message: row.n
+            for row in connection.execute(
+                select(attempt.c.message, func.max(attempt.c.n).label("n"))
+                .where(attempt.c.message.in_(ids))
+                .group_by(attempt.c.message)
+            )
+        }
+        self._attempts(connection, results, now)
+        self._accepted(connection, [r for r in results if r.outcome == "accepted"], rows, now, business)
+        for result in results:
+            row = rows.get(result.message)
+            if row is None or result.outcome == "accepted" or result.n != newest.get(result.message):
+                continue
+            if result.outcome == "doubt":
+                outbox.move(connection, [row.id], "doubt", now, reason=result.reason, only_from=("sending",))
+            elif result.outcome == "taken_back":
+                outbox.move(connection, [row.id], "ready", now, reason=result.reason, only_from=("sending",))
+                if result.unreachable:
+                    self._pause(connection, row.number, now + UNREACHABLE, "WhatsApp cannot be reached")
+            else:
+                self._refused(connection, result, row, now)
+        return {row.lane_id for row in rows.values()}
+
+    # --- by outcome ------------------------------------------------------------------------------------------------
+
+    def _attempts(self, connection: Connection, results: Sequence[Result], now: int) -> None:
+        crypto = self._crypto
+        changes = []
+        for r in results:
+            body = None
+            if r.wamid is not None:
+                row = f"{r.message}.{r.n}"
+                body = crypto.encrypt(msgspec.json.encode({"wamid": r.wamid}), "attempt", "body", row)
+            changes.append({
+                "m": r.message, "k": r.n, "e": now, "o": r.outcome, "h": r.http,
+                "c": None if r.code is None else str(r.code),
+                "w": crypto.index(keys.wamid(r.wamid)) if r.wamid is not None else None,
+                "i": crypto.key_id if body is not None else None, "b": body,
+            })  # fmt: skip
+        accepted = [c for c in changes if c["o"] == "accepted"]
+        others = [c for c in changes if c["o"] != "accepted"]
+        values: dict[str, Any] = {
+            "ended_at": bindparam("e"), "outcome": bindparam("o"), "http": bindparam("h"), "code": bindparam("c"),
+            "wamid": bindparam("w"), "key_id": bindparam("i"), "body": bindparam("b"),
+        }  # fmt: skip
+        at = (attempt.c.message == bindparam("m"), attempt.c.n == bindparam("k"))
+        if accepted:
+            connection.execute(update(attempt).where(*at).values(values), accepted)
+        if others:  # what a status has proved in the meantime is not unsaid by a lost answer
+            unproved = attempt.c.outcome.is_(None) | (attempt.c.outcome != "accepted")
+            connection.execute(update(attempt).where(*at, unproved).values(values), others)
+
+    def _accepted(
+        self, connection: Connection, results: Sequence[Result], rows: dict[int, Any], now: int, business: int
+    ) -> None:
+        by_state: dict[str, list[int]] = {}
+        for result in results:
+            row = rows.get(result.message)
+            if row is not None and states.merge_status(row.state, "accepted") == "accepted":
+                by_state.setdefault(row.state, []).append(row.id)
+        for state, ids in by_state.items():
+            connection.execute(
+                update(outbox_table)
+                .where(outbox_table.c.id.in_(ids), outbox_table.c.state == state)
+                .values(state="accepted", changed_at=now, reason=None, accepted_at=business)
+            )
+        if results:
+            ours = sorted({rows[r.message].number for r in results if r.message in rows})
+            recovered = update(number).where(number.c.key.in_(ours), number.c.reason.is_not(None))
+            connection.execute(recovered.values(reason=None, paused_until=0))
+            self._alarm_twice(connection, {r.message for r in results}, now)
+
+    def _alarm_twice(self, connection: Connection, ids: set[int], now: int) -> None:
+        twice = connection.execute(
+            select(attempt.c.message, func.count())
+            .where(attempt.c.message.in_(ids), attempt.c.outcome == "accepted")
+            .group_by(attempt.c.message)
+            .having(func.count() > 1)
+        ).all()
+        for message, count in twice:
+            subject = f"msg_{message}"
+            audit.record(
+                connection, row=self._ids(), at=now, action=audit.ALARM, subject=subject, count=count,
+                detail={"why": "two attempts of one message were accepted"},
+            )  # fmt: skip
+            log.error("two attempts of one message were accepted", extra={"message_id": subject})
+
+    def _refused(self, connection: Connection, result: Result, row: Any, now: int) -> None:
+        reaction = result.reaction
+        reason = result.reason
+        if reaction is None or reaction.kind in ("permanent", "optout", "window"):
+            outbox.move(connection, [row.id], "failed", now, reason=reason, only_from=("sending",))
+            return
+        if reaction.kind == "unsure":
+            outbox.move(connection, [row.id], "doubt", now, reason=reason, only_from=("sending",))
+            return
+        if reaction.scope == "number" or reaction.kind == "alarm_stop":
+            wait = max(int((reaction.seconds or 60) * SECOND), SECOND)
+            self._pause(connection, row.number, now + min(wait, 300 * SECOND), reason)
+            outbox.move(connection, [row.id], "ready", now, reason=reason, only_from=("sending",))
+            if reaction.kind == "alarm_stop":
+                audit.record(
+                    connection, row=self._ids(), at=now, action=audit.ALARM, subject=f"number {row.number}",
+                    detail={"why": reason, "code": result.code},
+                )  # fmt: skip
+            return
+        tries = row.tries + 1
+        if tries >= MAX_TRIES:
+            outbox.move(
+                connection, [row.id], "failed", now, reason=f"{reason}; tried {tries} times", only_from=("sending",)
+            )
+            return
+        if reaction.kind == "pair":
+            wait = min(4 ** (tries - 1) * SECOND * 6, LONGEST_BACKOFF)
+            connection.execute(update(lane).where(lane.c.id == row.lane_id).values(free_at=now + wait))
+        else:
+            wait = max(min(BACKOFF * 2 ** (tries - 1), LONGEST_BACKOFF), int((reaction.seconds or 0) * SECOND))
+        if outbox.move(connection, [row.id], "planned", now, reason=reason, only_from=("sending",)):
+            outbox.set_many(connection, [{"id": row.id, "retry_at": now + wait, "tries": tries}], ["retry_at", "tries"])
+
+    def _pause(self, connection: Connection, name: str, until: int, reason: str | None) -> None:
+        statement = lanes.upsert(connection.dialect.name)(number).values(key=name, paused_until=until, reason=reason)
+        connection.execute(
+            statement.on_conflict_do_update(
+                index_elements=["key"],
+                set_={"paused_until": statement.excluded.paused_until, "reason": statement.excluded.reason},
+            )
+        )
+
+
+def to_doubt(connection: Connection, lane_ids: Iterable[int], now: int, *, reason: str) -> list[int]:
+    """`sending` rows of lanes whose holder is gone: nobody knows whether a byte left, so they are in doubt."""
+    ids = sorted(set(lane_ids))
+    if not ids:
+        return []
+    lost = [
+        row.id
+        for row in connection.execute(
+            update(outbox_table)
+            .where(outbox_table.c.lane_id.in_(ids), outbox_table.c.state == "sending")
+            .values(state="doubt", reason=reason, changed_at=now)
+            .returning(outbox_table.c.id)
+        )
+    ]
+    if lost:
+        connection.execute(
+            update(attempt)
+            .where(attempt.c.message.in_(lost), attempt.c.outcome.is_(None))
+            .values(outcome="doubt", ended_at=now)
+        )
+    return lost

@@ -1,0 +1,282 @@
+"""The send cycle: claim lanes → choose → fence → POST at its slot → record. One thread with an event loop of its own.
+
+Database work runs in one helper thread, so that answers are read while it commits; claims and records share one
+transaction, the fence has its own, and no POST begins before its fence is committed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
+
+from bridge.errors import Undecryptable
+from bridge.ledger import faults, lanes, outbox
+from bridge.ledger.clock import SECOND, Clock, Ids
+from bridge.ledger.crypto import Crypto
+from bridge.ledger.lanes import Claimed
+from bridge.ledger.store import Store
+from bridge.ledger.tables import lane
+from bridge.ledger.tables import outbox as outbox_table
+from bridge.outbound.carrier import Answer, Carrier, NotSent
+from bridge.outbound.content import Content, outgoing
+from bridge.outbound.fence import Fence, Fenced, QuietUntil
+from bridge.outbound.providers import cloud_api
+from bridge.outbound.record import Recorder, Result, to_doubt
+from bridge.settings import Settings
+
+log = logging.getLogger(__name__)
+
+IN_FLIGHT = 256  # POSTs at once, over all numbers
+BATCH = 128  # lanes of one cycle
+START_WITHIN = 1.0  # seconds: a POST that has not begun by then is taken back
+LEASE_LEFT = 25.0  # seconds of lease a POST needs: its time-out is 20
+IDLE = 0.05  # seconds between two looks when nothing woke us
+
+
+@dataclass(slots=True)
+class _Shot:
+    fenced: Fenced
+    url: str
+    headers: dict[str, str]
+    body: bytes
+    fenced_monotonic: float
+    slot_monotonic: float
+
+
+class Sender:
+    """Sends what is ready. `settled` is called after a commit that may interest others (write-backs, told outcomes)."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        crypto: Crypto,
+        ids: Ids,
+        clock: Clock,
+        node: str,
+        quiet_until: QuietUntil,
+        learned: Callable[[Sequence[Result]], None],
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._crypto = crypto
+        self._clock = clock
+        self._node = node
+        self._fence = Fence(settings, crypto, node, quiet_until)
+        self._recorder = Recorder(crypto, ids)
+        self._learned = learned
+        self._results: deque[Result] = deque()
+        self._flying = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._awake: asyncio.Event | None = None
+        self._stopping = False
+        self._next_due = 0.0
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="sender-db")
+        self._thread = threading.Thread(target=self._run, name="sender", daemon=True)
+
+    # --- life ------------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Something may be ready; callable from any thread."""
+        if self._loop is not None and self._awake is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._awake.set)
+
+    def stop(self, timeout: float = 22.0) -> None:
+        """Claim nothing more, let POSTs in flight end, record them."""
+        self._stopping = True
+        self.wake()
+        self._thread.join(timeout)
+
+    def _run(self) -> None:
+        asyncio.run(self._main())
+
+    async def _main(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._awake = asyncio.Event()
+        async with Carrier(limit=IN_FLIGHT) as carrier:
+            tasks: set[asyncio.Task[None]] = set()
+            while not (self._stopping and not tasks and not self._results):
+                self._awake.clear()
+                try:
+                    shots = await self._loop.run_in_executor(self._executor, self._cycle)
+                except SQLAlchemyError as error:
+                    log.warning("send cycle met a database error", extra={"error": type(error).__name__})
+                    await asyncio.sleep(0.2)
+                    continue
+                except Exception:
+                    log.exception("send cycle failed")
+                    await asyncio.sleep(1)
+                    continue
+                for shot in shots:
+                    task = asyncio.create_task(self._post(carrier, shot))
+                    tasks.add(task)
+                    task.add_done_callback(tasks.discard)
+                if not shots and not self._results:
+                    await self._sleep()
+        self._executor.shutdown(wait=False)
+
+    async def _sleep(self) -> None:
+        assert self._awake is not None
+        try:
+            await asyncio.wait_for(self._awake.wait(), IDLE)
+        except TimeoutError:
+            return
+
+    # --- one POST --------------------------------------------------------------------------------------------------
+
+    async def _post(self, carrier: Carrier, shot: _Shot) -> None:
+        fenced = shot.fenced
+        ahead = shot.slot_monotonic - time.monotonic()
+        if ahead > 0:
+            await asyncio.sleep(ahead)
+        faults.point("after_fence_before_post")
+        late = time.monotonic() - max(shot.fenced_monotonic, shot.slot_monotonic)
+        if late > START_WITHIN:
+            self._done(fenced, Result(fenced.message, fenced.n, "taken_back", reason="could not start in time"))
+            return
+        answer = await carrier.post(shot.url, shot.headers, shot.body)
+        faults.point("after_post_before_record")
+        self._done(fenced, self._result(fenced, answer))
+
+    @staticmethod
+    def _result(fenced: Fenced, answer: object) -> Result:
+        if isinstance(answer, NotSent):
+            return Result(fenced.message, fenced.n, "taken_back", reason=f"not sent: {answer.reason}", unreachable=True)
+        if not isinstance(answer, Answer):
+            reason = getattr(answer, "reason", "no answer")
+            return Result(fenced.message, fenced.n, "doubt", reason=f"the answer was lost: {reason}")
+        receipt = cloud_api.receipt(answer.status, answer.body)
+        if isinstance(receipt, cloud_api.Accepted):
+            return Result(
+                fenced.message, fenced.n, "accepted", http=answer.status, wamid=receipt.wamid, user_id=receipt.user_id
+            )
+        if isinstance(receipt, cloud_api.Refused):
+            return Result(
+                fenced.message, fenced.n, "refused", http=answer.status, code=receipt.code,
+                reaction=receipt.reaction, reason=receipt.reaction.reason,
+            )  # fmt: skip
+        return Result(
+            fenced.message,
+            fenced.n,
+            "doubt",
+            http=answer.status,
+            reason=f"the answer could not be read: {receipt.reason}",
+        )
+
+    def _done(self, fenced: Fenced, result: Result) -> None:
+        self._flying -= 1
+        self._results.append(replace(result, lane_id=fenced.lane.id, epoch=fenced.lane.epoch))
+        self.wake()
+
+    # --- database half ---------------------------------------------------------------------------------------------
+
+    def _cycle(self) -> list[_Shot]:
+        results = [self._results.popleft() for _ in range(len(self._results))]
+        want = 0 if self._stopping else min(BATCH, IN_FLIGHT - self._flying)
+        try:
+            claimed, rows = self._record_and_claim(results, want)
+        except SQLAlchemyError:
+            self._results.extendleft(reversed(results))
+            raise
+        if results:
+            faults.point("record_after_commit")
+            self._learned(results)
+        if not claimed:
+            return []
+        faults.point("claim_after_commit")
+        chosen, ready, broken = self._choose(claimed, rows)
+        with self._store.write() as connection:
+            now = self._store.now(connection)
+            at = time.monotonic()
+            outbox.move(connection, broken, "failed", now, reason="its row does not decrypt", only_from=("ready",))
+            outcome = self._fence.run(connection, chosen, now=now, business=self._clock.now_us())
+            idle = {c.id for c in claimed} - {c.id for c, _ in chosen}
+            lanes.wake(connection, idle, now, release=True)
+            faults.point("fence_before_commit")
+        shots = []
+        for fenced in outcome.fenced:
+            content, number, revision = ready[fenced.message]
+            body = cloud_api.payload(outgoing(content, self._crypto, fenced.message, revision, fenced.n))
+            sender = self._settings.numbers[number]
+            slot = at + max(0, fenced.slot - now) / SECOND
+            shots.append(_Shot(fenced, cloud_api.endpoint(sender), dict(cloud_api.headers(sender)), body, at, slot))
+        self._flying += len(shots)
+        return shots
+
+    def _record_and_claim(
+        self, results: Sequence[Result], want: int
+    ) -> tuple[list[Claimed], list[tuple[int, int, int, int, bytes, str, str, int | None]]]:
+        if not results and want <= 0:
+            return [], []
+        if not results and not self._anything_due():
+            return [], []
+        with self._store.write() as connection:
+            now = self._store.now(connection)
+            woken = self._recorder.run(connection, results, now=now, business=self._clock.now_us())
+            mine = {r.lane_id for r in results if r.lane_id is not None}
+            lanes.wake(connection, woken & mine, now, release=True)
+            lanes.wake(connection, woken - mine, now)
+            claimed = lanes.claim(connection, self._node, now, want) if want > 0 else []
+            if not claimed:
+                return [], []
+            to_doubt(
+                connection, [c.id for c in claimed], now, reason="the node that was sending it died before it could say"
+            )
+            columns = (
+                outbox_table.c.lane_id, outbox_table.c.cls, outbox_table.c.ready_at, outbox_table.c.id,
+                outbox_table.c.content, outbox_table.c.key_id, outbox_table.c.number, outbox_table.c.revision,
+            )  # fmt: skip
+            rows = connection.execute(
+                select(*columns)
+                .where(outbox_table.c.lane_id.in_([c.id for c in claimed]), outbox_table.c.state == "ready")
+                .order_by(outbox_table.c.lane_id, outbox_table.c.cls, outbox_table.c.ready_at, outbox_table.c.id)
+            )
+            return claimed, [tuple(row) for row in rows]
+
+    def _anything_due(self) -> bool:
+        with self._store.read() as connection:
+            now = self._store.now(connection)
+            return (
+                connection.execute(
+                    select(lane.c.id)
+                    .where(lane.c.kind == "conversation", lane.c.next_at <= now, lane.c.lease_until <= now)
+                    .limit(1)
+                ).first()
+                is not None
+            )
+
+    def _choose(
+        self, claimed: Sequence[Claimed], rows: Sequence[tuple[int, int, int, int, bytes, str, str, int | None]]
+    ) -> tuple[list[tuple[Claimed, int]], dict[int, tuple[Content, str, int | None]], list[int]]:
+        """The first ready message of each lane, decrypted; rows that do not decrypt must not stop their lane."""
+        by_lane = {c.id: c for c in claimed}
+        chosen: list[tuple[Claimed, int]] = []
+        ready: dict[int, tuple[Content, str, int | None]] = {}
+        broken: list[int] = []
+        taken: set[int] = set()
+        for lane_id, _, _, message, blob, key_id, number, revision in rows:
+            if lane_id in taken:
+                continue
+            try:
+                plain = self._crypto.decrypt(blob, key_id, "outbox", "content", message)
+                ready[message] = (Content.from_bytes(plain), number, revision)
+            except (Undecryptable, ValueError):
+                log.exception("message does not decrypt", extra={"message_id": f"msg_{message}"})
+                broken.append(message)
+                continue
+            taken.add(lane_id)
+            chosen.append((by_lane[lane_id], message))
+        chosen.sort(key=lambda pair: (pair[0].cls, pair[0].id))
+        return chosen, ready, broken
