@@ -81,7 +81,6 @@ class Auth:
     scope: str | None = None
     private_key: str | None = field(default=None, repr=False)  # PEM
     key_id: str | None = None
-    algorithm: str = "RS384"
     certificate: str | None = field(default=None, repr=False)  # PEM
 
 

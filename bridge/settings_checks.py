@@ -112,7 +112,7 @@ def _places(doc: Document, data: Any) -> Iterator[Problem]:
     if not re.match(r"sqlite:///.|postgresql(\+psycopg)?://", url) or ":memory:" in url:
         message = "a store is sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME"
         yield doc.problem(("store", "url"), "BR034", message, secret=True)
-    elif re.search(r"//[^/@\s]*:(?!\$\{)[^/@\s]+@|[?&]password=(?!\$\{)", str(_get(doc.data, "store", "url"))):
+    elif re.search(r"//[^/@:\s]*:(?!\$\{)[^/@\s]+@|[?&]password=(?!\$\{)", str(_get(doc.data, "store", "url"))):
         message = "a password is written as ${env:NAME} or ${file:path}, never as it is"
         yield doc.problem(("store", "url"), "BR030", message, secret=True)
 

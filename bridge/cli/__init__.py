@@ -1,0 +1,104 @@
+"""The `bridge` command: a line per verb here, a file per group of verbs beside it.
+
+A verb's module is imported only when the verb runs, so that `bridge --help` and a typing mistake answer at once. What a
+line names is a function with typer's annotations, or a `typer.Typer` for a verb with verbs of its own.
+Exit codes: 0 done, 2 usage or refused config, 3 nothing sent (reason printed), 4 failed.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bridge import __version__
+from bridge.errors import BridgeError, Refused
+
+DONE, REFUSED, NOTHING_SENT, FAILED = 0, 2, 3, 4
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """One word after `bridge`."""
+
+    name: str
+    where: str  # "bridge.cli.check:check": module and function, or Typer of a group
+    help: str
+
+
+VERBS = (
+    Verb("check", "bridge.cli.check:check", "Check config, mappings, templates and replies; all problems at once."),
+    Verb("explain", "bridge.cli.explain:explain", "What a code means and what to do: BR011, wa:131047, StoreLocked."),
+)
+
+ConfigOption = Annotated[
+    Path, typer.Option("--config", envvar="BRIDGE_CONFIG", help="The bridge.yaml to use.", show_default=True)
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
+DEFAULT_CONFIG = Path("config/bridge.yaml")
+
+
+def program(verbs: Sequence[Verb] = VERBS) -> typer.Typer:
+    """The command line over these verbs."""
+    app = typer.Typer(
+        name="bridge",
+        help="EHR events become WhatsApp messages, and what patients answer goes back into the EHR.",
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,  # its tracebacks print local variables: patients' data
+    )
+
+    @app.callback(invoke_without_command=True)
+    def options(
+        context: typer.Context,
+        version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+        config: Annotated[Path | None, typer.Option("--config", help="The bridge.yaml to use.")] = None,
+    ) -> None:
+        if version:
+            print(f"bridge {__version__}")
+            raise typer.Exit(DONE)
+        if config is not None:
+            os.environ["BRIDGE_CONFIG"] = str(config)  # the verbs take it from there
+        if context.invoked_subcommand is None:
+            print(context.get_help(), file=sys.stderr)
+            raise typer.Exit(REFUSED)
+
+    untouched = {"ignore_unknown_options": True, "allow_extra_args": True, "allow_interspersed_args": False}
+    for verb in verbs:
+        app.command(verb.name, help=verb.help, add_help_option=False, context_settings=untouched)(_runner(verb))
+    return app
+
+
+def _runner(verb: Verb) -> Any:
+    def run(context: typer.Context) -> None:
+        module, _, name = verb.where.partition(":")
+        found = getattr(import_module(module), name)
+        if not isinstance(found, typer.Typer):
+            function = found
+            found = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+            found.command(help=verb.help)(function)
+        typer.main.get_command(found).main(args=list(context.args), prog_name=f"bridge {verb.name}")
+
+    return run
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """What the `bridge` script calls."""
+    try:
+        program()(args=args)
+    except Refused as exc:
+        print(exc, file=sys.stderr)
+        sys.exit(REFUSED)
+    except BridgeError as exc:
+        print(f"{type(exc).__name__}: {exc}\n{exc.remedy}", file=sys.stderr)
+        sys.exit(FAILED)
+    except BrokenPipeError:  # `bridge tail | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(DONE)

@@ -1,6 +1,6 @@
 """YAML 1.2 with the place of every key and value, so that each problem names its file, line and column.
 
-Used by settings, mappings, templates and replies. Plain scalars follow the YAML 1.2 core schema and nothing else: `no`,
+Used by settings, mappings, templates and replies. Plain scalars follow the YAML 1.2 core schema, numbers decimal only: `no`,
 `on` and `21:00` are text, a date is text, a key is always text. What reads differently to YAML 1.1 tools or has no place
 in a config (tags, merge keys, leading zeros, tabs) is refused rather than guessed.
 Source: https://yaml.org/spec/1.2.2/#103-core-schema
