@@ -102,3 +102,30 @@ class Undecryptable(BridgeError):
     """A row whose key is not in `security.data_keys`, or whose bytes were changed."""
 
     remedy = "Add the key with the id the row names back to security.data_keys."
+
+
+# --- mappings ------------------------------------------------------------------------------------------------------
+
+
+class BadExpression(BridgeError):
+    """A FHIRPath expression that may not run: `code` and `hint` as in the config's problems, `column` counted from 0."""
+
+    remedy = "Mend the expression at the caret; `bridge check` shows it again."
+
+    def __init__(self, code: str, column: int, message: str, hint: str = "") -> None:
+        self.code = code
+        self.column = column
+        self.hint = hint
+        super().__init__(message)
+
+
+class ExpressionFailed(BridgeError):
+    """An expression that has no answer on this resource: several values where one is wanted, kinds that do not compare."""
+
+    remedy = "Preview the mapping with this event: the raw values beside each path show which one is not single."
+
+
+class UnfitValue(BridgeError):
+    """A value that the chosen formatter cannot put into words."""
+
+    remedy = "Choose another `as:` in the mapping, or a path that ends in a value this one takes."

@@ -1,0 +1,257 @@
+"""What JSON Schema cannot see in a mapping: expressions, formatters, templates, and mappings side by side.
+
+Each check reads what is there and tolerates what is not, so that one run shows every problem of a file.
+Codes: BR020-BR026 expressions, BR040 template, BR041 parameters, BR042 buttons, BR043 guardian, BR044 two mappings for
+one event, BR045 language, BR046 name taken.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from bridge.errors import BadExpression
+from bridge.mappers import expression
+from bridge.mappers.document import Document, Problem, closest
+from bridge.mappers.formatters import ACCEPTS
+from bridge.mappers.kinds import Kinds
+from bridge.mappers.mapping import Mapping, resource_of, variables_of
+from bridge.mappers.templates import Catalogue, Template
+
+Steps = tuple[str | int, ...]
+
+POLICY = ("confirmed_once", "sensitive_loinc", "release_abnormal")  # what %site_policy holds
+_POLICY_NAME = re.compile(r"%site_policy\s*\.\s*`?(\w+)")
+
+
+def check_expressions(doc: Document, fhir_versions: Sequence[str]) -> list[Problem]:
+    """Each FHIRPath of the file: syntax, names, and whether its formatter can use what it gives."""
+    event = str(doc.data.get("event", ""))
+    variables = variables_of(event)
+    problems: list[Problem] = []
+    for steps, text, use in _expressions(doc.data):
+        kinds, found = _compile(doc, steps, text, resource_of(event), variables, fhir_versions)
+        problems += found
+        if use == "let":
+            variables[str(steps[-1])] = kinds
+        elif use == "condition" and kinds and not kinds & {"boolean", "*"}:
+            message = f"a condition is true or false; this gives {_shown(kinds)}"
+            problems.append(doc.problem(steps, "BR025", message))
+        elif use in ACCEPTS and kinds and "*" not in kinds and not kinds & ACCEPTS[use]:
+            fitting = [form for form, taken in ACCEPTS.items() if kinds & taken]
+            message = f"{use} cannot put {_shown(kinds)} into words"
+            message += f"; use {' or '.join(fitting)}" if fitting else "; end the path in a single value"
+            at = (*steps[:-1], "as") if steps[-1] == "path" else steps
+            problems.append(doc.problem(at, "BR024", message))
+    return problems
+
+
+def _compile(
+    doc: Document, steps: Steps, text: str, kind: str, variables: dict[str, Kinds], versions: Sequence[str]
+) -> tuple[Kinds, list[Problem]]:
+    """What the path gives in the first version that knows it. Unknown in some versions is a warning, in all an error."""
+    errors: list[tuple[str, BadExpression]] = []
+    kinds: Kinds = None
+    good = False
+    for version in versions:
+        try:
+            compiled = expression.compile(text, resource_type=kind, fhir_version=version, variables=variables)
+        except BadExpression as exc:
+            errors.append((version, exc))
+        else:
+            kinds, good = (kinds, True) if good else (compiled.kinds, True)
+    problems = []
+    for version, error in errors if good else errors[:1]:
+        message = f"{error}; with an EHR of {version} this gives nothing" if good else str(error)
+        severity = "warning" if good else "error"
+        offset = error.column if "\n" not in text else 0
+        problems.append(doc.problem(steps, error.code, message, hint=error.hint, offset=offset, severity=severity))
+    for found in _POLICY_NAME.finditer(text):
+        if found[1] not in POLICY:
+            message = f'%site_policy has no "{found[1]}"{closest(found[1], POLICY)}'
+            problems.append(doc.problem(steps, "BR022", message, offset=found.start(1)))
+    return kinds, problems
+
+
+def _expressions(data: dict[str, Any]) -> Iterator[tuple[Steps, str, str]]:
+    """Path in the file, FHIRPath, and its use: "let", "condition", "any" or a formatter's name."""
+    for name, text in _items(data.get("let")):
+        if isinstance(text, str):
+            yield ("let", name), text, "let"
+    remind = data.get("remind") if isinstance(data.get("remind"), dict) else {}
+    assert remind is not None
+    if isinstance(remind.get("anchor"), str):
+        yield ("remind", "anchor"), remind["anchor"], "date.long"
+    if isinstance(remind.get("skip_if"), str):
+        yield ("remind", "skip_if"), remind["skip_if"], "condition"
+    yield from _conditions(("when",), data.get("when"))
+    gate = data.get("gate")
+    yield from _conditions(("gate", "hold"), gate.get("hold") if isinstance(gate, dict) else None)
+    send = data.get("send")
+    if isinstance(send, dict):
+        yield from _params(("send", "params"), send.get("params"))
+        guardian = send.get("guardian")
+        if isinstance(guardian, dict):
+            yield from _params(("send", "guardian", "params"), guardian.get("params"))
+        for index, button in enumerate(send.get("buttons") or () if isinstance(send.get("buttons"), list) else ()):
+            if isinstance(button, dict) and isinstance(button.get("url_suffix"), str):
+                yield ("send", "buttons", index, "url_suffix"), button["url_suffix"], "text"
+    then = data.get("then")
+    attach = then.get("attach") if isinstance(then, dict) else None
+    if isinstance(attach, dict) and isinstance(attach.get("path"), str):
+        yield ("then", "attach", "path"), attach["path"], "any"
+
+
+def _conditions(steps: Steps, given: Any) -> Iterator[tuple[Steps, str, str]]:
+    for index, each in enumerate(given if isinstance(given, list) else ()):
+        if isinstance(each, dict) and isinstance(each.get("path"), str):
+            yield (*steps, index, "path"), each["path"], "condition"
+
+
+def _params(steps: Steps, given: Any) -> Iterator[tuple[Steps, str, str]]:
+    for name, each in _items(given):
+        if isinstance(each, str):
+            yield (*steps, name), each, "text"
+        elif isinstance(each, dict) and isinstance(each.get("path"), str):
+            form = each.get("as", "text")
+            yield (*steps, name, "path"), each["path"], form if form in ACCEPTS else "any"
+
+
+def check_mapping(doc: Document, templates: Catalogue, site_languages: Sequence[str]) -> list[Problem]:
+    """The file against the templates it sends, and its texts against the site's languages."""
+    send = doc.data.get("send")
+    if not isinstance(send, dict):
+        return []
+    problems: list[Problem] = []
+    buttons = send.get("buttons")
+    ids = (
+        [each["id"] for each in buttons if isinstance(each, dict) and "id" in each] if isinstance(buttons, list) else []
+    )
+    problems += _variant(doc, ("send",), send, templates, site_languages, ids)
+    who = doc.data.get("recipient")
+    who = who.get("who", "guardian-if-minor") if isinstance(who, dict) else "guardian-if-minor"
+    if isinstance(send.get("guardian"), dict):
+        problems += _variant(doc, ("send", "guardian"), send["guardian"], templates, site_languages, ids)
+    elif who != "patient" and "guardian" not in send:
+        message = "a guardian can be the reader, and there is no text for one"
+        hint = "add send.guardian with a template of its own, or recipient: {who: patient}"
+        problems.append(doc.problem(("send",), "BR043", message, key=True, hint=hint))
+    if "header" in send:
+        problems.append(doc.problem(("send", "header"), "BR041", "the templates here have no header", key=True))
+    problems += _texts(doc, (), doc.data, site_languages)
+    return problems
+
+
+def _variant(
+    doc: Document,
+    steps: Steps,
+    send: dict[str, Any],
+    templates: Catalogue,
+    site_languages: Sequence[str],
+    buttons: Sequence[str],
+) -> Iterator[Problem]:
+    name, params = send.get("template"), send.get("params")
+    if not isinstance(name, str) or not isinstance(params, dict):
+        return
+    template = templates.get(name)
+    if template is None:
+        message = f'there is no template "{name}" in config/templates{closest(name, templates.templates)}'
+        yield doc.problem((*steps, "template"), "BR040", message)
+        return
+    for param in params:
+        if param not in template.params:
+            message = f"the template {name} has no {{{{{param}}}}}{closest(param, template.params)}"
+            yield doc.problem((*steps, "params", param), "BR041", message, key=True)
+    for param in template.params:
+        if param not in params:
+            message = f"the template {name} also needs {{{{{param}}}}}"
+            yield doc.problem((*steps, "params"), "BR041", message, key=True)
+    yield from _buttons(doc, steps, template, buttons)
+    lacking = [language for language in site_languages if template.language(language, ()) is None]
+    if len(lacking) == len(site_languages):
+        message = f"the template {name} speaks none of the site's languages ({', '.join(site_languages)})"
+        yield doc.problem((*steps, "template"), "BR045", message)
+    elif lacking:
+        message = f"the template {name} has no {', '.join(lacking)}: those patients are written to in another language"
+        yield doc.problem((*steps, "template"), "BR045", message, severity="warning")
+
+
+def _buttons(doc: Document, steps: Steps, template: Template, buttons: Sequence[str]) -> Iterator[Problem]:
+    """Every button of the template does something, and nothing is tied to a button it lacks."""
+    for index, button in enumerate(buttons):
+        if button not in template.buttons:
+            message = f'the template {template.name} has no button "{button}"{closest(button, template.buttons)}'
+            yield doc.problem(("send", "buttons", index, "id"), "BR042", message)
+        elif button in buttons[:index]:
+            yield doc.problem(("send", "buttons", index, "id"), "BR042", f'the button "{button}" is already above')
+    lacking = [button for button in template.buttons if button not in buttons]
+    if lacking:
+        message = f"nothing says what the button {' and '.join(lacking)} of {template.name} does"
+        at = ("send", "buttons") if "buttons" in doc.data["send"] else (*steps, "template")
+        yield doc.problem(at, "BR042", message, key=True)
+
+
+def _texts(doc: Document, steps: Steps, data: Any, site_languages: Sequence[str]) -> Iterator[Problem]:
+    """`default`, `text`, `map` and `filename`: a text by languages must have the site's default one."""
+    for key, each in _items(data):
+        at = (*steps, key)
+        if key in ("default", "text", "filename") and isinstance(each, dict):
+            yield from _text(doc, at, each, site_languages)
+        elif key == "map" and isinstance(each, dict):
+            for choice, text in each.items():
+                if isinstance(text, dict):
+                    yield from _text(doc, (*at, choice), text, site_languages)
+        elif isinstance(each, dict) and key != "examples":
+            yield from _texts(doc, at, each, site_languages)
+
+
+def _text(doc: Document, steps: Steps, text: dict[str, Any], site_languages: Sequence[str]) -> Iterator[Problem]:
+    if site_languages and not {site_languages[0], site_languages[0][:2]} & set(text):
+        yield doc.problem(steps, "BR045", f"no text in {site_languages[0]}, the site's default language", key=True)
+
+
+def check_together(mappings: Sequence[Mapping]) -> list[Problem]:
+    """Two files of one name; two mappings that could both speak to one person about one event."""
+    problems: list[Problem] = []
+    for index, mapping in enumerate(mappings):
+        for other in mappings[:index]:
+            if mapping.id == other.id:
+                message = f'the id "{mapping.id}" is already that of {other.file}'
+                problems.append(mapping.document.problem(("id",), "BR046", message))
+            elif mapping.event == other.event and mapping.enabled and other.enabled and not _exclusive(mapping, other):
+                message = f"{other.id} answers {mapping.event} too: a patient may get both messages"
+                hint = "give each a condition that the other contradicts (status = 'a', status = 'b')"
+                problems.append(mapping.document.problem(("event",), "BR044", message, hint=hint, severity="warning"))
+    return problems
+
+
+_COMPARED = re.compile(r"(?P<left>[^=!<>~]+?)\s*(?P<operator>!?=)\s*(?P<right>'[^']*'|true|false|\d+)")
+
+
+def _exclusive(one: Mapping, other: Mapping) -> bool:
+    """Never both: different readers, or conditions that contradict each other in their text."""
+    if {one.recipient, other.recipient} == {"patient", "guardian-only"}:
+        return True
+    for mine in (condition.path.text.strip() for condition in one.when):
+        for yours in (condition.path.text.strip() for condition in other.when):
+            if {mine, yours} in ({yours, f"({yours}).not()"}, {mine, f"({mine}).not()"}):
+                return mine != yours
+            if mine == f"{yours}.not()" or yours == f"{mine}.not()":
+                return True
+            a, b = _COMPARED.fullmatch(mine), _COMPARED.fullmatch(yours)
+            if a is not None and b is not None and a["left"] == b["left"]:
+                same = a["right"] == b["right"]
+                if (a["operator"], b["operator"]) == ("=", "=") and not same:
+                    return True
+                if {a["operator"], b["operator"]} == {"=", "!="} and same:
+                    return True
+    return False
+
+
+def _items(value: Any) -> list[tuple[str, Any]]:
+    return list(value.items()) if isinstance(value, dict) else []
+
+
+def _shown(kinds: frozenset[str]) -> str:
+    return " or ".join(sorted(kinds))

@@ -1,0 +1,209 @@
+"""Mapping × context -> the message a phone will show, or the reason why there is none. Pure: no clock, no I/O.
+
+Source: reference/mapping-language.md D.4, reference/whatsapp.md §3.1
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping as MappingABC
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Any
+
+from bridge.errors import ExpressionFailed, UnfitValue
+from bridge.mappers import expression, formatters
+from bridge.mappers.mapping import Mapping, Param, Text, Variant
+from bridge.mappers.operators import Scope
+from bridge.mappers.templates import chain
+
+LONGEST_BODY = 1024  # characters after filling; WhatsApp refuses more
+
+Resource = MappingABC[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """All that a message may be made of. Resources are raw JSON and are never modified."""
+
+    resource: Resource
+    patient: Resource | None
+    now: datetime  # business time, aware
+    zone: str  # the appointment's: days and times are told in it
+    language: str  # the reader's: "es", "es_MX", "pt_BR"
+    site_languages: Sequence[str]  # the first is the default
+    role: str = "self"  # or "guardian": who reads
+    guardian: Resource | None = None
+    practitioner: Resource | None = None
+    location: Resource | None = None
+    organization: Resource | None = None
+    previous: Resource | None = None  # what the reader was told before
+    origin: str | None = None  # "patient-chat" when the patient caused the event here
+    offset: str | None = None  # of a reminder: "3d", "24h"
+    site_policy: MappingABC[str, Any] | None = None
+    consent_topics: str = ""
+    patient_participant: Resource | None = None
+    fhir_version: str = "R4"
+
+
+@dataclass(frozen=True, slots=True)
+class ButtonSpec:
+    """What a quick reply is for; its payload is made by whoever stores the message."""
+
+    index: int  # its place in the template
+    id: str
+    do: str
+    confirm: bool
+    expires: timedelta | None
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateMessage:
+    template: str
+    language: str  # WhatsApp's code: "es", "pt_BR"
+    params: tuple[tuple[str, str], ...]  # in the template's order
+    buttons: tuple[ButtonSpec, ...]
+    body: str  # as the phone shows it
+    purpose: str
+    role: str
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """Nothing is sent. `reason` is the mapping author's sentence or names a blank; never a patient's data."""
+
+    reason: str
+
+
+def render(mapping: Mapping, context: Context) -> TemplateMessage | Skip:
+    """Ask the conditions in order, fill the blanks, and choose language and variant.
+
+    Returns:
+        The message, or the first reason against it: a `when` sentence, a reminder's `skip_if`, a blank without a value,
+        a text longer than WhatsApp takes, no text for a guardian.
+    """
+    scope = _scope(mapping, context)
+    for condition in mapping.when:
+        reason = _unmet(condition.path.evaluate, scope, context, condition.sentence)
+        if reason is not None:
+            return Skip(reason)
+    skip_if = mapping.remind.skip_if if mapping.remind is not None else None
+    if skip_if is not None and context.offset is not None and _unmet(skip_if.evaluate, scope, context, "") is None:
+        return Skip(f"reminder {context.offset} not needed: skip_if holds")
+    variant = mapping.send.patient if context.role == "self" else mapping.send.guardian
+    if variant is None:
+        return Skip("the mapping has no text for a guardian")
+    return _fill(mapping, variant, scope, context)
+
+
+def conditions(mapping: Mapping, context: Context) -> tuple[tuple[str, bool], ...]:
+    """Each `when` sentence and whether its condition holds, for the trace and the preview."""
+    scope = _scope(mapping, context)
+    return tuple(
+        (each.sentence, _unmet(each.path.evaluate, scope, context, each.sentence) is None) for each in mapping.when
+    )
+
+
+def held(mapping: Mapping, context: Context) -> tuple[str, ...]:
+    """The `gate.hold` sentences that are not exactly true: a clinician must release the message. Fails closed."""
+    if mapping.gate is None:
+        return ()
+    scope = _scope(mapping, context)
+    return tuple(
+        each.sentence
+        for each in mapping.gate.hold
+        if _unmet(each.path.evaluate, scope, context, each.sentence) is not None
+    )
+
+
+def _scope(mapping: Mapping, context: Context) -> Scope:
+    variables = {
+        "patient": context.patient,
+        "guardian": context.guardian,
+        "practitioner": context.practitioner,
+        "location": context.location,
+        "organization": context.organization,
+        "previous": context.previous,
+        "origin": context.origin,
+        "offset": context.offset,
+        "site_policy": context.site_policy,
+        "consent_topics": context.consent_topics or None,
+        "patient_participant": context.patient_participant,
+    }
+    scope = expression.scope(context.resource, variables, now=context.now, zone=context.zone)
+    for name, path in mapping.let:
+        try:
+            scope.variables[name] = path.evaluate(scope, context.fhir_version)
+        except ExpressionFailed:
+            scope.variables[name] = None  # whoever needs it says that there is no value
+    return scope
+
+
+def _unmet(evaluate: Any, scope: Scope, context: Context, sentence: str) -> str | None:
+    """None when exactly true. What cannot be evaluated is not true, and says so."""
+    try:
+        return None if evaluate(scope, context.fhir_version) == [True] else sentence
+    except ExpressionFailed as exc:
+        return f"{sentence} ({exc})"
+
+
+def _fill(mapping: Mapping, variant: Variant, scope: Scope, context: Context) -> TemplateMessage | Skip:
+    template = variant.template
+    language = template.language(context.language, context.site_languages) or next(iter(template.languages))
+    same = context.language[:2] == language[:2]  # es_MX reads the text in es, with its own way to write the hour
+    spoken = context.language if same else template.whatsapp_language[language]
+    texts = chain(context.language if same else language, context.site_languages)
+    local = context.now.astimezone(scope.zone).date()
+    params: list[tuple[str, str]] = []
+    for param in variant.params:
+        try:
+            value = _value(param, scope, context, spoken, texts, local)
+        except (ExpressionFailed, UnfitValue) as exc:
+            return Skip(f"no value for {param.name}: {exc}")
+        if not value:
+            return Skip(f"no value for {param.name}")
+        params.append((param.name, value))
+    body = template.fill(language, dict(params))
+    if len(body) > LONGEST_BODY:
+        return Skip(f"the text would have {len(body)} characters, and WhatsApp takes {LONGEST_BODY}")
+    wanted = {button.id: button for button in mapping.send.buttons}
+    titles = template.button_titles[language]
+    return TemplateMessage(
+        template=template.name,
+        language=template.whatsapp_language[language],
+        params=tuple(params),
+        buttons=tuple(
+            ButtonSpec(index, id, wanted[id].do, wanted[id].confirm, wanted[id].expires, titles[id])
+            for index, id in enumerate(template.buttons)  # noqa: A001
+        ),
+        body=body,
+        purpose=mapping.consent.purpose,
+        role=context.role,
+    )
+
+
+def _value(param: Param, scope: Scope, context: Context, spoken: str, texts: Sequence[str], today: date) -> str:
+    """The words for one blank, empty if there are none."""
+    if param.path is None:
+        return formatters.clean(_chosen(param.text, texts))
+    values = param.path.evaluate(scope, context.fhir_version)
+    text = ""
+    if param.choices is not None:
+        if len(values) > 1:
+            raise UnfitValue("several values where one is wanted")
+        key = str(values[0]) if values and isinstance(values[0], str | int) else "*"
+        text = formatters.clean(_chosen(param.choices.get(key, param.choices.get("*")), texts))
+    elif values:
+        text = formatters.words(param.form, values, spoken, scope.zone, today)
+    text = text or formatters.clean(_chosen(param.default, texts))
+    return formatters.shorten(text, param.longest) if param.longest is not None else text
+
+
+def _chosen(text: Text | None, texts: Sequence[str]) -> str:
+    """The text in the reader's language, or the next one of the chain."""
+    if text is None:
+        return ""
+    if "" in text:
+        return text[""]
+    return next((text[language] for language in texts if language in text), "")

@@ -1,0 +1,146 @@
+"""The templates a site has asked Meta to approve: their sentences per language, their blanks, their buttons.
+
+One YAML file each in `config/templates/`; `buttons.yaml` beside them holds the titles, so that a button is called the
+same in every message. The wording's rules are checked in `bridge/outbound/lint.py`.
+
+Source: reference/patients.md C.6
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.resources import files
+from typing import Any
+
+from bridge.errors import Refused
+from bridge.mappers.document import Document, Problem, check_schema
+
+VARIABLE = re.compile(r"\{\{\s*([a-z][a-z0-9_]*)\s*\}\}")
+BUTTONS_FILE = "buttons.yaml"
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """One approved message. `params` in the order they were declared, which is the order they are sent in."""
+
+    name: str
+    category: str  # "utility"
+    params: tuple[str, ...]
+    samples: Mapping[str, str]
+    languages: Mapping[str, str]  # es -> body
+    whatsapp_language: Mapping[str, str]  # pt -> "pt_BR"
+    buttons: tuple[str, ...]  # ids, in the order shown: a button's index is its place here
+    button_titles: Mapping[str, Mapping[str, str]]  # es -> {confirm: Confirmar}
+    file: str
+    parameter_format: str = "named"
+
+    def fill(self, language: str, values: Mapping[str, str]) -> str:
+        """The body as the phone shows it. One pass: a value that looks like a variable stays text."""
+        return VARIABLE.sub(lambda found: values[found[1]], self.languages[language])
+
+    def language(self, wanted: str, site_languages: Sequence[str]) -> str | None:
+        """The chain es_MX → es → the site's languages in order; None if the template has none of them."""
+        return next((each for each in chain(wanted, site_languages) if each in self.languages), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """Every template of the site, by name."""
+
+    templates: Mapping[str, Template]
+
+    def get(self, name: str) -> Template | None:
+        return self.templates.get(name)
+
+
+def chain(language: str, site_languages: Sequence[str]) -> tuple[str, ...]:
+    """es_MX → es_MX, es, then what the site speaks, its default first."""
+    return tuple(dict.fromkeys([language, language[:2], *site_languages, *(each[:2] for each in site_languages)]))
+
+
+@lru_cache(maxsize=4)
+def schema(name: str) -> Mapping[str, Any]:
+    """`schema/<name>.schema.json`."""
+    path = files("bridge.mappers") / "schema" / f"{name}.schema.json"
+    found: Mapping[str, Any] = json.loads(path.read_text("utf-8"))
+    return found
+
+
+def load_templates(docs: Sequence[Document]) -> Catalogue:
+    """Read the catalogue from the documents of `config/templates/`, `buttons.yaml` among them.
+
+    Raises:
+        Refused: every problem at once: the schema's, BR046 a name given twice, BR048 a button without a title in a
+            language of the template, BR041 a variable that is not declared.
+    """
+    problems: list[Problem] = []
+    titles: Mapping[str, Mapping[str, str]] = {}
+    rest: list[Document] = []
+    for doc in docs:
+        is_buttons = doc.path.rpartition("/")[2] == BUTTONS_FILE
+        found = check_schema(doc, schema("buttons" if is_buttons else "template"))
+        problems += found
+        if is_buttons:
+            titles = {} if found else doc.data
+        elif not found:
+            rest.append(doc)
+    templates: dict[str, Template] = {}
+    for doc in rest:
+        template = _template(doc, titles)
+        if template.name in templates:
+            first = templates[template.name].file
+            problems.append(doc.problem(("name",), "BR046", f'"{template.name}" is already the name of {first}'))
+        templates[template.name] = template
+        problems += _check(doc, template, titles)
+    if problems:
+        raise Refused(problems)
+    return Catalogue(templates)
+
+
+def _template(doc: Document, titles: Mapping[str, Mapping[str, str]]) -> Template:
+    data = doc.data
+    buttons = tuple(data.get("buttons", ()))
+    return Template(
+        name=data["name"],
+        category=data["category"],
+        params=tuple(data["params"]),
+        samples=dict(data["params"]),
+        languages={language: each["body"] for language, each in data["languages"].items()},
+        whatsapp_language={language: each["whatsapp"] for language, each in data["languages"].items()},
+        buttons=buttons,
+        button_titles={
+            language: {
+                button: title for button in buttons if (title := _title(titles.get(button, {}), language)) is not None
+            }
+            for language in data["languages"]
+        },
+        file=doc.path,
+    )
+
+
+def _title(titles: Mapping[str, str], language: str) -> str | None:
+    return titles.get(language, titles.get(language[:2]))
+
+
+def _check(doc: Document, template: Template, titles: Mapping[str, Mapping[str, str]]) -> list[Problem]:
+    problems = []
+    for index, button in enumerate(template.buttons):
+        lacking = [language for language, named in template.button_titles.items() if button not in named]
+        if lacking:
+            what = f"no title in {', '.join(lacking)}" if button in titles else "no entry"
+            problems.append(doc.problem(("buttons", index), "BR048", f'{BUTTONS_FILE} has {what} for "{button}"'))
+    for language, body in template.languages.items():
+        path = ("languages", language, "body")
+        used = set(VARIABLE.findall(body))
+        for name in sorted(used - set(template.params)):
+            problems.append(doc.problem(path, "BR041", f"{{{{{name}}}}} is not one of the params"))
+        for name in template.params:
+            if name not in used:
+                problems.append(doc.problem(path, "BR041", f"the body in {language} does not use {{{{{name}}}}}"))
+        if "{{" in VARIABLE.sub("", body) or "}}" in VARIABLE.sub("", body):
+            problems.append(doc.problem(path, "BR041", "a variable is written {{name}}, in small letters"))
+    return problems
