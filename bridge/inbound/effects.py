@@ -22,7 +22,10 @@ class Say:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """Say it with buttons that carry a new question's id; who and what it is about comes back in `Question`."""
+    """Say it with buttons that carry a new question's id; who and what it is about comes back in `Question`.
+
+    It takes the place of every question still open in this conversation: two could be answered against each other.
+    """
 
     kind: Literal["cancel", "which"]
     reply_id: str

@@ -148,7 +148,7 @@ def _check(doc: Document) -> list[Problem]:
         if titles[first].strip().casefold() == titles[second].strip().casefold():
             message = f'"{first}" and "{second}" are buttons of one question and read the same'
             problems.append(doc.problem(("buttons", second), "BR065", message))
-    return problems
+    return sorted(problems, key=lambda problem: (problem.line, problem.column))
 
 
 def _check_text(doc: Document, reply_id: str, text: str) -> list[Problem]:

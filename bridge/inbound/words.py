@@ -34,7 +34,7 @@ SCHEMA: Mapping[str, Any] = {
             "type": "object",
             "additionalProperties": False,
             "required": ["stop"],
-            "properties": {"stop": {**_LIST, "contains": {"const": "stop"}}},
+            "properties": {"stop": _LIST},
         },
         "languages": {
             "type": "object",
@@ -132,12 +132,15 @@ def load_words(doc: Document) -> Words:
 
     Raises:
         Refused: every problem at once: the schema's, a word that is nothing but signs (BR060), one that means two
-            things (BR061), CANCEL among the stops (BR062).
+            things (BR061), CANCEL among the stops or no STOP among them (BR062).
     """
     problems = check_schema(doc, SCHEMA)
     if problems:
         raise Refused(problems)
     everywhere = _read(doc, ("everywhere", "stop"), problems)
+    if "stop" not in everywhere:
+        message = '"stop" is missing: it works in every language, whatever else a site adds'
+        problems.append(doc.problem(("everywhere", "stop"), "BR062", message))
     languages = {key: _language(doc, key, everywhere, problems) for key in doc.data["languages"]}
     if problems:
         raise Refused(sorted(problems, key=lambda problem: (problem.line, problem.column)))

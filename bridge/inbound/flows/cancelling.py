@@ -17,10 +17,10 @@
 from __future__ import annotations
 
 from bridge.inbound.effects import Ask, Close, Command, Effect, Ignore, Say
-from bridge.inbound.standing import link_for, moment, to_a_person, visit_refusal
 from bridge.inbound.intents.wishes import AnswerCancel, CancelAppointment
 from bridge.inbound.reply import Reply
 from bridge.inbound.situation import Linked, Situation, Visit
+from bridge.inbound.standing import link_for, moment, to_a_person, visit_refusal
 
 BUTTONS = (("cancel_yes", "cancel_yes"), ("cancel_no", "cancel_no"))
 

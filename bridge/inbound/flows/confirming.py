@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from bridge.inbound.effects import Command, Effect
-from bridge.inbound.standing import link_for, moment, to_a_person, visit_refusal
 from bridge.inbound.intents.wishes import ConfirmAppointment
 from bridge.inbound.reply import Reply
 from bridge.inbound.situation import Situation
+from bridge.inbound.standing import link_for, moment, to_a_person, visit_refusal
 
 
 def confirm(situation: Situation, reply: Reply, wish: ConfirmAppointment) -> tuple[Effect, ...]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from bridge.inbound.effects import Effect, ForPerson, Ignore, Say
-from bridge.inbound.standing import to_a_person
 from bridge.inbound.intents.wishes import Notice, SendUnreadable, TalkToPerson
 from bridge.inbound.situation import Situation
+from bridge.inbound.standing import to_a_person
 
 
 def talk(situation: Situation, wish: TalkToPerson) -> tuple[Effect, ...]:

@@ -14,10 +14,10 @@ from __future__ import annotations
 
 from bridge.inbound.effects import Ask, Close, Effect
 from bridge.inbound.flows import cancelling
-from bridge.inbound.standing import link_for, moment, to_a_person, visit_refusal
 from bridge.inbound.intents.wishes import ChooseVisit
 from bridge.inbound.reply import Reply
 from bridge.inbound.situation import Situation
+from bridge.inbound.standing import link_for, moment, to_a_person, visit_refusal
 
 BUTTONS = (("cancel_appointment", "cancel_appointment"), ("stop_messages", "stop_messages"))
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from bridge.inbound.standing import listening
 from bridge.inbound.intents.wishes import AnswerCancel, ChooseVisit, TalkToPerson
 from bridge.inbound.reply import Reply
 from bridge.inbound.situation import Question, Situation
+from bridge.inbound.standing import listening
 from bridge.inbound.words import CHOICES
 
 

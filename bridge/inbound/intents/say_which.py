@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from bridge.inbound.standing import listening
 from bridge.inbound.intents.wishes import SayWhich, TalkToPerson
 from bridge.inbound.reply import Reply
 from bridge.inbound.situation import Situation
+from bridge.inbound.standing import listening
 
 
 def recognise(situation: Situation, reply: Reply) -> SayWhich | TalkToPerson | None:

@@ -7,10 +7,10 @@ picture it is not the whole message, and in Spain a photographed "baja" is a sic
 
 from __future__ import annotations
 
-from bridge.inbound.standing import listening
 from bridge.inbound.intents.wishes import StopMessages
 from bridge.inbound.reply import Reply
 from bridge.inbound.situation import Situation
+from bridge.inbound.standing import listening
 
 
 def recognise(situation: Situation, reply: Reply) -> StopMessages | None:
