@@ -181,10 +181,9 @@ def _items(
                 contact = _who(by_number, recipient) or _who(by_user, user) or (only if recipient is None else None)
                 yield items.status(where, raw, contact)
             else:
-                full = where.field if kind == "group" and (where.field or "").startswith("group_") else kind
-                yield items.other(
-                    full if full != "group" else "group_update", where, raw, near if kind == "call" else ()
-                )
+                field = where.field or ""
+                group = field if field.startswith("group_") else "group_update"
+                yield items.other(group if kind == "group" else kind, where, raw, near if kind == "call" else ())
 
 
 def _who(known: Mapping[str, dict[str, Any]], key: Any) -> dict[str, Any] | None:
