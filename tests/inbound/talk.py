@@ -32,6 +32,7 @@ LINKS = {
     "ana": Linked(1, "Patient/ana", "main", "self", "Patient/ana"),
     "beatriz": Linked(2, "Patient/beatriz", "main", "self", "Patient/beatriz"),
     "mateo's father": Linked(3, "RelatedPerson/luis", "main", "guardian", "Patient/mateo"),
+    "mateo's father again": Linked(5, "RelatedPerson/luis3", "main", "guardian", "Patient/mateo"),
     "lucia's father": Linked(4, "RelatedPerson/luis2", "main", "guardian", "Patient/lucia"),
 }
 

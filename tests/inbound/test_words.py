@@ -93,6 +93,20 @@ def test_language_of(text: str, expect: str | None) -> None:
     assert WORDS.language_of(text) == expect
 
 
+def test_a_region_may_have_its_own_lists() -> None:
+    lines = [
+        "version: 1",
+        "everywhere: {stop: [stop]}",
+        "languages:",
+        "  es: {stop: [baja]}",
+        "  es_MX: {stop: [ya no]}",
+    ]
+    words = load_words(load_document("\n".join(lines), "words.yaml"))
+    assert words.stops("ya no", "es_MX") and not words.stops("baja", "es_MX")
+    assert words.stops("baja", "es_AR") and not words.stops("ya no", "es_AR")
+    assert words.language_of("baja") == "es"
+
+
 @given(st.text())
 def test_normalise_is_stable(text: str) -> None:
     once = normalise(text)
