@@ -13,6 +13,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 CONTENT = ("mappings", "templates", "replies", "words.yaml")  # what a site may write beside its bridge.yaml
+POLICY: dict[str, Any] = {"confirmed_once": False, "release_abnormal": False, "sensitive_loinc": []}  # defaults
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from bridge.errors import Refused
 from bridge.mappers.document import Document, Problem, check_schema, load_document
 from bridge.settings import (
     CONTENT,
+    POLICY,
     App,
     Auth,
     ClockSettings,
@@ -176,7 +177,6 @@ def _build(data: dict[str, Any], folder: Path, version: str) -> Settings:
     quiet = site.get("quiet_hours")
     url = re.sub(r"^postgresql://", "postgresql+psycopg://", data["store"]["url"])
     file = re.match(r"sqlite:///([^?]+)", url)
-    policy = {"confirmed_once": False, "release_abnormal": False, "sensitive_loinc": []} | site.get("policy", {})
     pilot, delivery = data.get("pilot", {}), data["delivery"]
     return Settings(
         site=Site(
@@ -190,7 +190,7 @@ def _build(data: dict[str, Any], folder: Path, version: str) -> Settings:
             emergency_number=str(site.get("emergency_number", "112")),
             minor_under=site.get("minor_under", 18),
             own_voice_from=site.get("own_voice_from", min(16, site.get("minor_under", 18))),
-            policy=policy,
+            policy=POLICY | site.get("policy", {}),
         ),
         store=Store(url),
         listen=Listen(

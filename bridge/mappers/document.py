@@ -95,18 +95,19 @@ class Document:
         *,
         key: bool = False,
         hint: str = "",
-        offset: int = 0,
+        offset: int | None = None,
         secret: bool = False,
         severity: str = "error",
     ) -> Problem:
-        """A problem at `path`. `offset`: characters into a one-line value. `secret`: the value must not be printed."""
+        """A problem at `path`. `offset`: letters into a one-line value, 0 its first. `secret`: the value is not printed."""
         line, column = self.position(path, key)
         source = self.line(line)
-        if offset and source[column - 1 : column] in {'"', "'"}:
-            offset += 1  # the quote itself; escapes before the place are rare and cost a column or two
+        if offset is not None:
+            quoted = source[column - 1 : column] in {'"', "'"}  # escapes before the place cost a column or two
+            column += offset + quoted
         if secret:
             source = source[: column - 1] + "…" if not key else source
-        return Problem(self.path, line, column + offset, code, message, source, hint, severity)
+        return Problem(self.path, line, column, code, message, source, hint, severity)
 
 
 def load_document(text: str, file: str) -> Document:

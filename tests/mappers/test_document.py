@@ -213,6 +213,7 @@ def test_the_place_inside_a_value_counts_from_its_first_letter() -> None:
     doc = load_document('plain: ab cd\nquoted: "ab cd"\n', "a.yaml")
     assert doc.problem(("plain",), "BR020", "", offset=3).column == 11
     assert doc.problem(("quoted",), "BR020", "", offset=3).column == 13
+    assert doc.problem(("quoted",), "BR020", "", offset=0).column == 10
     assert doc.problem(("quoted",), "BR020", "").column == 9
 
 
