@@ -9,7 +9,7 @@ https://hl7.org/fhir/uv/subscriptions-backport/STU1.1/
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 from bridge.errors import Unusable
 from bridge.fhir.dialects import Dialect
 from bridge.fhir.pieces import Piece, parse_piece, split
+from bridge.fhir.salvage import Unreadable, salvage
 from bridge.fhir.shapes import (
     PEOPLE,
     Event,
@@ -35,9 +36,10 @@ from bridge.fhir.shapes import (
 from bridge.fhir.status import Status, find_status
 from bridge.fhir.strict_json import BOM, read_json
 
-__all__ = ["Event", "Notification", "Piece", "Push", "parse_piece", "read", "split"]
+__all__ = ["Event", "Notification", "Piece", "Push", "answer", "parse_piece", "read", "split"]
 
 CARRIES_EVENTS = {"event-notification", "query-event"}
+TRANSACTIONS = {"transaction", "batch"}
 
 # Resources that are about subscriptions or about answers: well-formed, but no news of a patient.
 NOT_FOR_THE_DOOR = {
@@ -73,7 +75,9 @@ def read(request: Push, dialect: Dialect) -> Notification:
     try:
         value = read_json(body)
     except Unusable as exc:
-        return replace(about, reason=str(exc))
+        value = salvage(body)
+        if value is None or not _worth_salvaging(value):
+            return replace(about, reason=str(exc))
     if isinstance(value, list) and value and all(isinstance(op, dict) and {"op", "path"} <= op.keys() for op in value):
         return _not_for_the_door(about, "JSON Patch")
     if not isinstance(value, dict) or not is_type(value.get("resourceType")):
@@ -85,6 +89,27 @@ def read(request: Push, dialect: Dialect) -> Notification:
     if kind in NOT_FOR_THE_DOOR:
         return _not_for_the_door(about, kind)
     return _bundle(about, value) if kind == "Bundle" else _resource(about, value, focus)
+
+
+def answer(notification: Notification) -> bytes:
+    """The body of our 200, `application/fhir+json`: senders that use a FHIR client (HAPI) parse it, and try again if they
+    cannot. A Bundle wants a Bundle back; a resource, a delete and an empty push are content with nothing.
+    """
+    if notification.klass in {"resource", "delete", "poke"} or notification.method != "POST":
+        return b""
+    return b'{"resourceType":"Bundle","type":"transaction-response"}'
+
+
+def _worth_salvaging(value: Any) -> bool:
+    """Of a Bundle with a broken part only events and a transaction's resources go on; the rest was nobody's news."""
+    if not isinstance(value, dict) or not is_type(value.get("resourceType")):
+        return False
+    return find_status(value) is not None or value.get("type") in TRANSACTIONS
+
+
+def _broken(bundle: Resource) -> list[Unreadable]:
+    entries = bundle.get("entry")
+    return [entry for entry in entries if isinstance(entry, Unreadable)] if isinstance(entries, list) else []
 
 
 def _kind(resource: Resource) -> str:
@@ -174,7 +199,7 @@ def _bundle(about: Notification, bundle: Resource) -> Notification:
     held = [mapping(entry.get("resource")) for entry in entries]
     names = [name for name in map(name_of, held) if name is not None]
     base = replace(about, klass="bundle", type=text(bundle.get("type")), resources=tuple(sorted(names)))
-    if bundle.get("type") not in {"transaction", "batch"} or not entries:
+    if bundle.get("type") not in TRANSACTIONS or not entries:
         return replace(base, reason="a Bundle that is no notification")
     for entry, resource in zip(entries, held, strict=True):
         request = mapping(entry.get("request"))
@@ -188,6 +213,7 @@ def _bundle(about: Notification, bundle: Resource) -> Notification:
         Event(focus=name, resource=by_name[name], version=_version(by_name[name]), unusable=_bad_id(name))
         for name in news
     )
+    events += tuple(Event(focus=None, unusable=broken.reason, raw=broken.raw) for broken in _broken(bundle))
     included = {name: resource for name, resource in by_name.items() if name not in news}
     return replace(
         base, klass="resources", dialect="rest-hook", content="full-resource", events=events, included=included
@@ -208,7 +234,7 @@ def _notification(
 ) -> Notification:
     entries = items(bundle.get("entry"))
     by_name, by_url = _index(entries, status.source)
-    events = _events(status.events, by_name, by_url, dialect)
+    events = _with_broken(_events(status.events, by_name, by_url, dialect), _broken(bundle))
     foci = {event.focus for event in events}
     included = {
         name: held[-1].resource for name, held in by_name.items() if name not in foci and held[-1].resource is not None
@@ -254,16 +280,19 @@ def _index(entries: Sequence[Resource], status: Resource) -> tuple[Mapping[str, 
 
 
 def _events(
-    raw: Sequence[Mapping[str, Any]], by_name: Mapping[str, list[_Entry]], by_url: Mapping[str, str], dialect: Dialect
+    raw: Sequence[Mapping[str, Any] | Unreadable],
+    by_name: Mapping[str, list[_Entry]],
+    by_url: Mapping[str, str],
+    dialect: Dialect,
 ) -> tuple[Event, ...]:
-    named = [_focus(mapping(event.get("focus")), by_url) for event in raw]
-    asked: dict[str, int] = defaultdict(int)
-    for focus, _ in named:
-        if focus is not None:
-            asked[focus] += 1
-    taken: dict[str, int] = defaultdict(int)
+    named = [(None, None) if isinstance(event, Unreadable) else _focus(event, by_url) for event in raw]
+    asked = Counter(focus for focus, _ in named)
+    taken: Counter[str] = Counter()
     events = []
     for event, (focus, identifier) in zip(raw, named, strict=True):
+        if isinstance(event, Unreadable):
+            events.append(Event(focus=None, unusable=event.reason, raw=event.raw))
+            continue
         entry = None
         if focus is not None and (held := by_name.get(focus)):
             # One entry per event: pair them off in order. Otherwise nobody says which belongs to which: the newest.
@@ -287,11 +316,27 @@ def _events(
     return tuple(events)
 
 
+def _with_broken(events: tuple[Event, ...], broken: Sequence[Unreadable]) -> tuple[Event, ...]:
+    """Give each broken entry to the event it was meant for, else let it stand as one of its own: it is shown."""
+    if not broken:
+        return events
+    waiting = {event.focus: n for n, event in enumerate(events) if event.focus is not None and event.resource is None}
+    mended = list(events)
+    for part in broken:
+        n = waiting.pop(part.name or "", None)
+        if n is None:
+            mended.append(Event(focus=None, unusable=part.reason, raw=part.raw))
+        else:
+            mended[n] = replace(mended[n], unusable=part.reason, raw=part.raw)
+    return tuple(mended)
+
+
 def _age(entry: _Entry) -> str:
     return text(mapping(mapping(entry.resource).get("meta")).get("lastUpdated")) or ""
 
 
-def _focus(focus: Mapping[str, Any], by_url: Mapping[str, str]) -> tuple[str | None, Identifier | None]:
+def _focus(event: Mapping[str, Any], by_url: Mapping[str, str]) -> tuple[str | None, Identifier | None]:
+    focus = mapping(event.get("focus"))
     reference = focus.get("reference")
     name = by_url.get(reference) if isinstance(reference, str) else None
     name = name or reduce(reference)
@@ -303,8 +348,6 @@ def _focus(focus: Mapping[str, Any], by_url: Mapping[str, str]) -> tuple[str | N
 
 
 def _trouble(event: Mapping[str, Any], focus: str | None, identifier: Identifier | None) -> str | None:
-    if "unreadable" in event:
-        return "the event is not an object"
     if focus is not None:
         return _bad_id(focus)
     if identifier is None and event.get("focus") is not None:

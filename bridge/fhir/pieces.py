@@ -107,7 +107,9 @@ def _of_event(notification: Notification, event: Event, head: Piece, subscriptio
         identifier=event.identifier,
     )
     if event.unusable is not None:
-        raw = msgspec.json.encode({"focus": event.focus, "number": event.number, "resource": event.resource})
+        raw = event.raw or msgspec.json.encode(
+            {"focus": event.focus, "number": event.number, "resource": event.resource}
+        )
         return replace(piece, fate="unusable", reason=event.unusable, raw=raw)
     kind = event.focus.partition("/")[0] if event.focus else event.identifier.type if event.identifier else None
     if kind is not None and kind not in READ:
@@ -190,4 +192,3 @@ def parse_piece(body: bytes) -> Piece:
         raw=base64.b64decode(data.get("raw", "")),
         body=body,
     )
-

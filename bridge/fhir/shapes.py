@@ -58,6 +58,7 @@ class Event:
     identifier: Identifier | None = None
     timestamp: str | None = None  # as sent: HAPI sends a day
     unusable: str | None = None  # why this one cannot be used; its neighbours go on
+    raw: bytes = b""  # what came, where it could not even be read
 
 
 @dataclass(frozen=True, slots=True)

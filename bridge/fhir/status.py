@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from bridge.fhir.salvage import Unreadable
 from bridge.fhir.shapes import Resource, items, mapping, text
 
 TYPES = {"handshake", "heartbeat", "event-notification", "query-status", "query-event"}
@@ -29,9 +30,7 @@ class Status:
     subscription: str | None  # reference as sent
     topic: str | None
     events_since_start: str | None
-    events: tuple[
-        Mapping[str, Any], ...
-    ]  # eventNumber, timestamp, focus, context, id; "unreadable" when it is no object
+    events: tuple[Mapping[str, Any] | Unreadable, ...]  # eventNumber, timestamp, focus, context, id
 
 
 def find_status(value: Resource) -> tuple[Status, Resource, str | None] | None:
@@ -76,16 +75,20 @@ def _core(resource: Resource, bundle_type: str | None) -> Status:
     )
 
 
-def _event(event: Any) -> Mapping[str, Any]:
+def _event(event: Any) -> Mapping[str, Any] | Unreadable:
+    if isinstance(event, Unreadable):
+        return event
     if not isinstance(event, dict):
-        return {"unreadable": True}
+        return Unreadable("the event is not an object", b"")
     return {**event, "context": items(event.get("additionalContext"))}
 
 
 def _parameters(resource: Resource) -> Status | None:
     named: dict[str, Any] = {}
-    events: list[Mapping[str, Any]] = []
-    for parameter in items(resource.get("parameter")):
+    events: list[Mapping[str, Any] | Unreadable] = []
+    listed = resource.get("parameter")
+    broken = [item for item in listed if isinstance(item, Unreadable)] if isinstance(listed, list) else []
+    for parameter in items(listed):
         name = parameter.get("name")
         if name == "notification-event":
             events.append(_event_of_parts(parameter))
@@ -102,7 +105,7 @@ def _parameters(resource: Resource) -> Status | None:
         subscription=_reference(named.get("subscription")),
         topic=text(named.get("topic")),
         events_since_start=text(named.get("events-since-subscription-start")),
-        events=tuple(events),
+        events=(*events, *broken),
     )
 
 

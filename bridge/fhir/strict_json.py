@@ -97,10 +97,10 @@ def _name_duplicate(body: bytes) -> str:
 
 def _diagnose(body: bytes, exc: Exception) -> str:
     """Why it is not JSON, in words an interface engineer can act on; offsets only, no content."""
-    if body[:2] in {b"\xff\xfe", b"\xfe\xff"} or b"\x00" in body[:4]:
-        return "UTF-16 or UTF-32: FHIR JSON is UTF-8"
     if body[:2] == b"\x1f\x8b":
         return "compressed (gzip) without being asked to be"
+    if body[:2] in {b"\xff\xfe", b"\xfe\xff"} or b"\x00" in body[:4]:
+        return "UTF-16 or UTF-32: FHIR JSON is UTF-8"
     if body.lstrip()[:1] == b"<":
         return "XML or HTML, not JSON: set the Subscription's payload to application/fhir+json"
     if isinstance(exc, UnicodeError):
