@@ -8,7 +8,7 @@ strictly as a whole body would be.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,6 +54,12 @@ def salvage(body: bytes) -> Any:
         return None
     value = _Salvage().read(body, depth=0)
     return None if isinstance(value, Unreadable) else value
+
+
+def broken_entries(bundle: Mapping[str, Any]) -> list[Unreadable]:
+    """The entries of a salvaged Bundle that could not be read; none in one that was read as a whole."""
+    entries = bundle.get("entry")
+    return [entry for entry in entries if isinstance(entry, Unreadable)] if isinstance(entries, list) else []
 
 
 class _Salvage:

@@ -129,3 +129,14 @@ def name_of(resource: Resource) -> str | None:
     """ "Type/id" of a resource, None without either."""
     kind, ident = resource.get("resourceType"), resource.get("id")
     return f"{kind}/{ident}" if is_type(kind) and isinstance(ident, str) and ident else None
+
+
+def version_id(resource: Resource | None) -> str | None:
+    """meta.versionId; a number from a careless sender is taken as text."""
+    return text(mapping(mapping(resource).get("meta")).get("versionId"))
+
+
+def bad_id(reference: str) -> str | None:
+    """Why this "Type/id" cannot be read back from the EHR, None when it can."""
+    ident = reference.partition("/")[2]
+    return None if is_id(ident) else "the id breaks FHIR's pattern [A-Za-z0-9-.]{1,64}, so it cannot be read back"

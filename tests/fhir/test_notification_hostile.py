@@ -206,7 +206,7 @@ TREES = st.recursive(
     max_leaves=30,
 )
 BUNDLES = st.fixed_dictionaries(
-    {"resourceType": st.just("Bundle"), "type": VALUES | ATOMS},
+    {"resourceType": st.just("Bundle"), "type": VALUES | TREES},
     optional={
         "entry": TREES
         | st.lists(
