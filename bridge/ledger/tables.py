@@ -292,9 +292,12 @@ consent = Table(
     Column("id", Id, primary_key=True, autoincrement=False),
     Column("person_id", Id, nullable=False, index=True),
     Column("purpose", Text, nullable=False),
-    Column("decision", Text, nullable=False),  # permit, deny
+    Column("decision", Text, nullable=False),  # permit, deny, silent
     Column("decided_at", At, nullable=False),  # business: when the person said so
     Column("source", Text, nullable=False),  # ehr, chat
+    Column("ref_key", Text),  # blind index of the Consent: of one Consent only what was read last counts
+    Column("valid_from", At),  # business
+    Column("valid_until", At),  # business
     Column("evidence", Text),
     Column("recorded_at", At, nullable=False),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,8 +47,28 @@ def lock_rows(connection: Connection, statement: Any) -> Any:
     return statement if connection.dialect.name == "sqlite" else statement.with_for_update(read=True)
 
 
-def load(connection: Connection, message_ids: Sequence[int], lane_keys: Mapping[int, str]) -> World:
-    """Read the world of these messages. `lane_keys`: lane id -> conversation key."""
+def newest_decisions(rows: Iterable[Any], business: int) -> dict[tuple[int, str], str]:
+    """(person, purpose) -> permit or deny: of one Consent only what was read last, of several the newest decision.
+
+    Two of the same moment that disagree are a deny. `rows` come in the order in which they were recorded.
+    """
+    last: dict[tuple[int, str, object], Any] = {}
+    for row in rows:
+        last[(row.person_id, row.purpose, row.ref_key or row.id)] = row
+    best: dict[tuple[int, str], Any] = {}
+    for (person_id, purpose, _), row in last.items():
+        if row.decision not in ("permit", "deny"):
+            continue
+        if (row.valid_from or 0) > business or (row.valid_until is not None and row.valid_until <= business):
+            continue
+        held = best.get((person_id, purpose))
+        if held is None or (row.decided_at, row.decision == "deny") >= (held.decided_at, held.decision == "deny"):
+            best[(person_id, purpose)] = row
+    return {key: str(row.decision) for key, row in best.items()}
+
+
+def load(connection: Connection, message_ids: Sequence[int], lane_keys: Mapping[int, str], business: int) -> World:
+    """Read the world of these messages. `lane_keys`: lane id -> conversation key; `business`: now."""
     world = World()
     light = [c for c in outbox.c if c.name not in {"before", "after", "content"}]
     for row in connection.execute(select(*light).where(outbox.c.id.in_(message_ids))):
@@ -62,11 +82,8 @@ def load(connection: Connection, message_ids: Sequence[int], lane_keys: Mapping[
             world.identities[row.id] = row
             if row.until is None:
                 world.keys_of[row.person_id].add(row.key)
-        newest = select(consent.c.person_id, consent.c.purpose, consent.c.decision).where(
-            consent.c.person_id.in_(people)
-        )
-        for row in connection.execute(newest.order_by(consent.c.decided_at, consent.c.id)):
-            world.consents[(row.person_id, row.purpose)] = row.decision
+        said = select(consent).where(consent.c.person_id.in_(people)).order_by(consent.c.id)
+        world.consents = newest_decisions(connection.execute(said), business)
     keys = {key for held in world.keys_of.values() for key in held}
     keys |= {r.key for r in world.identities.values()}
     if keys:

@@ -71,7 +71,7 @@ class Fence:
             )
         }
         ids = [message for _, message in chosen]
-        world = facts.load(connection, ids, {claimed.id: claimed.key for claimed, _ in chosen})
+        world = facts.load(connection, ids, {claimed.id: claimed.key for claimed, _ in chosen}, business)
         waiting = facts.unapplied(connection, self._keys(world, [claimed for claimed, _ in chosen]))
         tries = {
             row.message: row.n

@@ -1,0 +1,343 @@
+"""Applying: acknowledged events become fates, messages, writes and consents. One thread, one transaction a batch.
+
+Order: what patients wrote, then what EHRs pushed, then statuses. Everything is decided outside the transaction against
+a snapshot; a group whose snapshot no longer holds is left for the next round. A batch that fails is retried group by
+group, and the one to blame ends as `failed` with an alarm while the others go on.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, bindparam, or_, select, update
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from bridge.engine import accounts, people_events, persons, replies, statuses
+from bridge.engine.news import Change, News, Snapshot
+from bridge.engine.pokes import Pokes
+from bridge.engine.reads import Reader
+from bridge.engine.site import Site
+from bridge.engine.truth import Event, Fate, Group, Judge, Pending, Truth, Waiting
+from bridge.errors import BridgeError
+from bridge.fhir.pieces import parse_piece
+from bridge.ledger import faults, lanes, outbox
+from bridge.ledger.clock import SECOND
+from bridge.ledger.states import RECALLABLE, TOLD
+from bridge.ledger.tables import consent, inbox, mark, resource, write
+from bridge.ledger.tables import outbox as outbox_table
+from bridge.mappers.events import RESOURCES
+
+log = logging.getLogger(__name__)
+
+GROUPS = 200  # resources of one batch
+STATUSES = 1000
+IDLE = 0.1  # seconds
+
+
+class Applier:
+    """The apply loop."""
+
+    def __init__(self, site: Site, reader: Reader) -> None:
+        self._site = site
+        self._reader = reader
+        self._judge = Judge(site, reader)
+        self._statuses = statuses.Statuses(site)
+        self._replies = replies.Replies(site, reader)
+        self._accounts = accounts.Accounts(site)
+        self._pokes = Pokes(site, reader)
+        self._pending: dict[str, int] = {}  # inbox key -> answers seen when it was put aside
+        self._answers = 0
+        self._thread = threading.Thread(target=self._run, name="apply", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._site.wake_apply.set()
+        self._thread.join(10)
+
+    def answered(self) -> None:
+        """A read came back: what waits for it may go on."""
+        self._answers += 1
+        self._site.wake_apply.set()
+
+    def _run(self) -> None:
+        site = self._site
+        while not site.stopping.is_set():
+            site.wake_apply.clear()
+            try:
+                busy = self.once()
+            except SQLAlchemyError as error:
+                log.warning("apply met a database error", extra={"error": type(error).__name__})
+                site.stopping.wait(0.2)
+                continue
+            except Exception:
+                log.exception("apply failed")
+                site.stopping.wait(1)
+                continue
+            if not busy:
+                site.wake_apply.wait(IDLE)
+
+    def once(self) -> int:
+        """One round; returns how many events were applied."""
+        done = self._replies.run()
+        done += self._events()
+        done += self._statuses.run(STATUSES)
+        done += self._accounts.run()
+        return done
+
+    # --- events of EHRs --------------------------------------------------------------------------------------------
+
+    def _events(self) -> int:
+        rows = self._fetch()
+        if not rows:
+            return 0
+        groups, broken, pokes = self._groups(rows)
+        done = self._settle(broken)
+        done += self._pokes.run(pokes)
+        people = [g for g in groups if g.reference.split("/")[0] in people_events.TYPES]
+        others = [g for g in groups if g.reference.split("/")[0] in RESOURCES]
+        done += self._run_groups(others)
+        done += people_events.run(self._site, self._reader, people, self.wait)
+        return done
+
+    def _fetch(self) -> Sequence[Row[Any]]:
+        now = self._site.store.now()
+        aside = {key for key, seen in self._pending.items() if seen == self._answers}
+        self._pending = {key: seen for key, seen in self._pending.items() if key in aside}
+        with self._site.store.read() as connection:
+            due = or_(inbox.c.next_try.is_(None), inbox.c.next_try <= now)
+            light = (
+                select(inbox.c.id, inbox.c.key)
+                .where(inbox.c.fate.is_(None), inbox.c.kind.in_(("notification", "hint")), due)
+                .order_by(inbox.c.id)
+                .limit(GROUPS * 2 + 4 * len(aside))
+            )
+            chosen: list[int] = []
+            taken: set[str] = set()
+            for row in connection.execute(light):
+                key = row.key or f"poke {row.id}"
+                if key in aside or (len(taken) >= GROUPS and key not in taken):
+                    continue
+                taken.add(key)
+                chosen.append(row.id)
+            if not chosen:
+                return []
+            keyed = [key for key in taken if not key.startswith("poke ")]
+            # every unapplied event of a chosen resource, those that wait for their next try too: one read answers all
+            return connection.execute(
+                select(inbox)
+                .where(inbox.c.fate.is_(None), inbox.c.kind.in_(("notification", "hint")))
+                .where(or_(inbox.c.id.in_(chosen), inbox.c.key.in_(keyed)))
+                .order_by(inbox.c.id)
+            ).all()
+
+    def _groups(self, rows: Sequence[Row[Any]]) -> tuple[list[Group], list[Fate], list[Event]]:
+        groups: dict[str, Group] = {}
+        broken: list[Fate] = []
+        pokes: list[Event] = []
+        for row in rows:
+            ehr = row.source.removeprefix("ehr:")
+            try:
+                plain = self._site.crypto.decrypt(row.body, row.key_id, "inbox", "body", row.id)
+                piece = parse_piece(plain)
+            except (BridgeError, ValueError, KeyError, TypeError) as error:
+                broken.append(Fate(row.id, "failed", f"its row cannot be read: {type(error).__name__}"))
+                continue
+            event = Event(row.id, ehr, row.door, row.received_at, row.tries, piece)
+            if ehr not in self._site.settings.ehrs:
+                broken.append(Fate(row.id, "failed", "its EHR is no longer in the config"))
+            elif piece.reference is None or row.key is None:
+                pokes.append(event)
+            else:
+                group = groups.setdefault(row.key, Group(ehr, piece.reference, row.key, []))
+                group.events.append(event)
+        for group in list(groups.values()):
+            kind = group.reference.split("/")[0]
+            if kind not in RESOURCES and kind not in people_events.TYPES:
+                broken += [Fate(e.id, "ignored", f"{kind}: nothing here reads it") for e in group.events]
+                del groups[group.key]
+        return list(groups.values()), broken, pokes
+
+    def _run_groups(self, groups: Sequence[Group]) -> int:
+        if not groups:
+            return 0
+        snapshots = self._snapshots([group.key for group in groups])
+        primed = self._primed()
+        people = persons.People(self._site)
+        news = News(self._site, self._reader, people)
+        changes: list[Change] = []
+        for group in groups:
+            snapshot = snapshots[group.key]
+            try:
+                truth = self._judge.judge(group, snapshot.resource)
+                if isinstance(truth, Truth):
+                    kind = group.reference.split("/")[0]
+                    held = self._judge.held(snapshot.resource, kind)
+                    decided = news.decide(group, snapshot, truth, held, primed=group.ehr in primed)
+                else:
+                    decided = truth
+            except Exception as error:  # one event of 500 must not stop the others
+                log.exception("deciding failed", extra={"events": [f"evt_{event.id}" for event in group.events]})
+                decided = Change(
+                    group, [Fate(e.id, "failed", f"deciding failed: {type(error).__name__}") for e in group.events]
+                )
+                decided.revision = snapshot.resource.revision if snapshot.resource is not None else 0
+                decided.alarms.append((f"evt_{group.events[-1].id}", "an event could not be decided"))
+            if isinstance(decided, Pending):
+                self._pending[group.key] = self._answers
+            elif isinstance(decided, Waiting):
+                self.wait(group.events, decided)
+            else:
+                changes.append(decided)
+        return self.commit(changes)
+
+    def _snapshots(self, resource_keys: Sequence[str]) -> dict[str, Snapshot]:
+        found: dict[str, Snapshot] = defaultdict(Snapshot)
+        columns = [c for c in outbox_table.c if c.name not in {"before", "content"}]
+        with self._site.store.read() as connection:
+            for row in connection.execute(select(resource).where(resource.c.key.in_(resource_keys))):
+                found[row.key].resource = row
+            for row in connection.execute(
+                select(*columns).where(
+                    outbox_table.c.resource_key.in_(resource_keys),
+                    outbox_table.c.state.in_((*RECALLABLE, *TOLD)),
+                    outbox_table.c.answers.is_(None),
+                )
+            ):
+                found[row.resource_key].messages.append(row)
+            for row in connection.execute(
+                select(write).where(write.c.resource_key.in_(resource_keys), write.c.echo.is_not(None))
+            ):
+                found[row.resource_key].echoes.append(row)
+        for key in resource_keys:
+            found[key]
+        return found
+
+    def _primed(self) -> set[str]:
+        settings = self._site.settings
+        primed = {key for key, ehr in settings.ehrs.items() if ehr.prime == "none"}
+        with self._site.store.read() as connection:
+            for row in connection.execute(select(mark.c.key).where(mark.c.key.like("primed:%"))):
+                primed.add(row.key.removeprefix("primed:"))
+        return primed
+
+    # --- writing ---------------------------------------------------------------------------------------------------
+
+    def commit(self, changes: Sequence[Change]) -> int:
+        """Apply decided changes; what a batch cannot do together is tried one by one."""
+        if not changes:
+            return 0
+        try:
+            done = self._commit(changes)
+        except DBAPIError as error:
+            if error.connection_invalidated:
+                raise
+            if len(changes) > 1:
+                return sum(self.commit([change]) for change in changes)
+            log.exception("applying failed")
+            group = changes[0].group
+            return self._settle(
+                [Fate(e.id, "failed", f"applying failed: {type(error).__name__}") for e in group.events]
+            )
+        faults.point("apply_after_commit")
+        self._site.wake_sender()
+        return done
+
+    def _commit(self, changes: Sequence[Change]) -> int:
+        site = self._site
+        with site.store.write() as connection:
+            now = site.store.now(connection)
+            good = self._still_true(connection, changes)
+            persons.apply(connection, site, (p for c in good for p in c.persons))
+            for change in good:
+                self._write_resource(connection, change)
+            rows = [row for change in good for row in change.consents]
+            if rows:
+                connection.execute(consent.insert(), rows)
+            gone = [i for change in good for i in change.supersede]
+            moved = outbox.move(connection, gone, "superseded", now, reason="newer news", only_from=RECALLABLE)
+            lanes.wake(connection, outbox.lanes_of(connection, moved), now)
+            outbox.add(connection, site.crypto, site.ids, [m for c in good for m in c.messages], now)
+            used = [i for change in good for i in change.echoes]
+            if used:
+                connection.execute(update(write).where(write.c.id.in_(used)).values(echo=None))
+            for change in good:
+                for subject, why in change.alarms:
+                    site.alarm(connection, subject, why)
+            done = settle(connection, [fate for change in good for fate in change.fates], now)
+            faults.point("apply_before_commit")
+        return done
+
+    def _still_true(self, connection: Connection, changes: Sequence[Change]) -> list[Change]:
+        """Those whose snapshot still holds, their rows locked: resource, then outbox."""
+        wanted = sorted(change.group.key for change in changes)
+        locked = select(resource.c.key, resource.c.revision).where(resource.c.key.in_(wanted)).order_by(resource.c.key)
+        revisions = {row.key: row.revision for row in connection.execute(locked.with_for_update())}
+        ids = sorted(i for change in changes for i in change.states)
+        found: dict[int, str] = {}
+        for start in range(0, len(ids), 500):
+            part = select(outbox_table.c.id, outbox_table.c.state).where(
+                outbox_table.c.id.in_(ids[start : start + 500])
+            )
+            found |= {
+                row.id: row.state for row in connection.execute(part.order_by(outbox_table.c.id).with_for_update())
+            }
+        good = []
+        for change in changes:
+            same = revisions.get(change.group.key, 0) == change.revision and all(
+                (found.get(i) in RECALLABLE) == (state in RECALLABLE) for i, state in change.states.items()
+            )
+            if same:
+                good.append(change)
+        return good
+
+    @staticmethod
+    def _write_resource(connection: Connection, change: Change) -> None:
+        if change.resource is None:
+            return
+        if change.new:
+            connection.execute(resource.insert().values(key=change.group.key, **change.resource))
+        else:
+            connection.execute(update(resource).where(resource.c.key == change.group.key).values(**change.resource))
+
+    def _settle(self, fates: Sequence[Fate]) -> int:
+        if not fates:
+            return 0
+        with self._site.store.write() as connection:
+            done = settle(connection, fates, self._site.store.now(connection))
+            for fate in fates:
+                if fate.fate == "failed":
+                    self._site.alarm(connection, f"evt_{fate.event}", "an event failed")
+        return done
+
+    def wait(self, events: Sequence[Event], waiting: Waiting) -> None:
+        """Rows that cannot be applied now keep their reason and their next try."""
+        with self._site.store.write() as connection:
+            now = self._site.store.now(connection)
+            connection.execute(
+                update(inbox)
+                .where(inbox.c.id == bindparam("b"), inbox.c.fate.is_(None))
+                .values(reason=bindparam("r"), next_try=bindparam("n"), tries=bindparam("t")),
+                [
+                    {"b": e.id, "r": waiting.reason, "n": now + int(waiting.seconds * SECOND), "t": e.tries + 1}
+                    for e in events
+                ],
+            )
+
+
+def settle(connection: Connection, fates: Sequence[Fate], now: int) -> int:
+    """Write fates once: a row that has one keeps it."""
+    if not fates:
+        return 0
+    connection.execute(
+        update(inbox)
+        .where(inbox.c.id == bindparam("b"), inbox.c.fate.is_(None))
+        .values(fate=bindparam("f"), reason=bindparam("r"), planned=bindparam("p"), settled_at=now, next_try=None),
+        [{"b": f.event, "f": f.fate, "r": f.reason, "p": f.planned} for f in fates],
+    )
+    return len(fates)

@@ -1,0 +1,609 @@
+"""What a changed resource means for whom: events, recipients, messages, reminders, consents. Decided outside any
+transaction against a snapshot; `apply` checks inside its transaction that the snapshot still holds.
+
+Superseding rolls back: news not gone yet is superseded, and the event is computed again from what the patient was told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import msgspec
+from sqlalchemy import Row
+
+from bridge.engine import compose, persons
+from bridge.engine.compose import About, Draft, Scene
+from bridge.engine.persons import PersonChange
+from bridge.engine.reads import Failed, Found, Reader
+from bridge.engine.site import Site
+from bridge.engine.truth import Fate, Group, Pending, Truth, Waiting, version_values
+from bridge.errors import UnreadableResource
+from bridge.ledger import keys, states
+from bridge.ledger.clock import to_us
+from bridge.ledger.crypto import clear_reference
+from bridge.ledger.outbox import NewMessage
+from bridge.mappers import tolerant
+from bridge.mappers.consent import read_decisions
+from bridge.mappers.events import RESOURCES, same
+from bridge.mappers.events.appointment import PROMISED
+from bridge.mappers.mapping import Mapping as MappingFile
+from bridge.mappers.person import Person, read_person
+from bridge.mappers.recipient import Recipient, Refusal, is_minor, recipients
+from bridge.mappers.reminders import Covered, schedule
+from bridge.mappers.render import Skip
+
+OURS = "urn:bridge:"  # systems of the identifiers we write
+REMINDER = "appointment.reminder"
+
+
+@dataclass(slots=True)
+class Snapshot:
+    """Rows of the ledger that a decision rests on, for one resource."""
+
+    resource: Row[Any] | None = None
+    messages: list[Row[Any]] = field(default_factory=list)  # of this resource, every state
+    echoes: list[Row[Any]] = field(default_factory=list)  # writes whose doing the EHR will show us
+
+
+@dataclass(slots=True)
+class Change:
+    """What one group comes to; written in one transaction or not at all."""
+
+    group: Group
+    fates: list[Fate]
+    resource: dict[str, object] | None = None  # columns to write; None: nothing of it changes
+    new: bool = False
+    revision: int = 0  # the one the snapshot had
+    states: dict[int, str] = field(default_factory=dict)  # message id -> state in the snapshot
+    persons: list[PersonChange] = field(default_factory=list)
+    supersede: list[int] = field(default_factory=list)
+    messages: list[NewMessage] = field(default_factory=list)
+    consents: list[dict[str, object]] = field(default_factory=list)
+    echoes: list[int] = field(default_factory=list)
+    alarms: list[tuple[str, str]] = field(default_factory=list)
+
+
+class _NeedReads(Exception):
+    def __init__(self, state: Pending | Waiting) -> None:
+        self.state = state
+        super().__init__("reads")
+
+
+class News:
+    """Decides for groups; stateless but for what it is given."""
+
+    def __init__(self, site: Site, reader: Reader, people: persons.People) -> None:
+        self._site = site
+        self._reader = reader
+        self._people = people
+
+    def decide(
+        self, group: Group, snapshot: Snapshot, truth: Truth, held: Any, *, prime: bool = False, primed: bool = True
+    ) -> Change | Pending | Waiting:
+        """The change of one group, or what is missing to say it."""
+        change = Change(group, list(truth.fates), revision=snapshot.resource.revision if snapshot.resource else 0)
+        change.states = {row.id: row.state for row in snapshot.messages}
+        if truth.restored:
+            change.alarms.append((f"ehr {group.ehr}", "the EHR went back to an older version: restored from a backup?"))
+        if truth.projection is None:
+            self._note_version(change, snapshot, truth)
+            return change
+        kind = group.reference.split("/", maxsplit=1)[0]
+        if not primed and not prime and kind != "Consent":
+            self._fate(change, truth, "suppressed", "not primed: run `bridge prime` first")
+            return change
+        revision = change.revision + 1
+        try:
+            if kind == "Consent":
+                self._consents(change, truth)
+            self._messages(change, snapshot, truth, held, revision, kind, prime=prime)
+        except _NeedReads as missing:
+            return missing.state
+        except UnreadableResource as error:
+            change.messages.clear()
+            self._fate(change, truth, "failed", str(error))
+            return change
+        self._resource(change, snapshot, truth, revision, kind, baseline=prime or bool(change.echoes))
+        return change
+
+    # --- the resource's own row ------------------------------------------------------------------------------------
+
+    def _note_version(self, change: Change, snapshot: Snapshot, truth: Truth) -> None:
+        if snapshot.resource is None or (truth.version is None and truth.read_at is None):
+            return
+        change.resource = version_values(truth.version, truth.etag)
+        if truth.read_at is not None:
+            change.resource["read_at"] = truth.read_at
+        if truth.restored:
+            change.resource["generation"] = snapshot.resource.generation + 1
+
+    def _resource(
+        self, change: Change, snapshot: Snapshot, truth: Truth, revision: int, kind: str, *, baseline: bool
+    ) -> None:
+        site, key = self._site, change.group.key
+        plain = msgspec.json.encode(RESOURCES[kind].to_json(truth.projection))
+        old = snapshot.resource
+        values: dict[str, object] = {
+            "ehr": change.group.ehr,
+            "type": kind,
+            "ref": clear_reference(change.group.reference),
+            "revision": revision,
+            "generation": (old.generation if old is not None else 0) + (1 if truth.restored else 0),
+            "key_id": site.crypto.key_id,
+            "projection": site.crypto.encrypt(plain, "resource", "projection", key),
+            "changed_at": site.clock.now_us(),
+        } | version_values(truth.version, truth.etag)
+        if truth.read_at is not None:
+            values["read_at"] = truth.read_at
+        if baseline:
+            values["baseline"] = site.crypto.encrypt(plain, "resource", "baseline", key)
+            values["baseline_revision"] = revision
+        elif old is not None and old.baseline is not None:
+            held = site.crypto.decrypt(old.baseline, old.key_id, "resource", "baseline", key)
+            values["baseline"] = site.crypto.encrypt(held, "resource", "baseline", key)
+        change.resource, change.new = values, old is None
+
+    # --- consents --------------------------------------------------------------------------------------------------
+
+    def _consents(self, change: Change, truth: Truth) -> None:
+        site, group = self._site, change.group
+        settings = site.settings
+        subject = truth.projection.subject
+        if subject is None:
+            return
+        person_id = self._person_id(change, group.ehr, subject)
+        business = site.clock.now_us()
+        rows: list[tuple[str, str, datetime, datetime | None, datetime | None]]
+        if truth.raw is None:
+            rows = [(purpose, "silent", site.now(), None, None) for purpose in truth.projection.purposes]
+        else:
+            rows = [
+                (d.purpose, "silent" if d.decision == "over" else d.decision, d.decided_at, d.valid_from, d.valid_until)
+                for d in read_decisions(
+                    truth.raw,
+                    settings.consent.recognise,
+                    fhir_version=settings.ehrs[group.ehr].fhir_version,
+                    now=site.now(),
+                    zone=settings.ehrs[group.ehr].zone or settings.site.zone,
+                )
+            ]
+        for purpose, decision, at, start, end in rows:
+            change.consents.append({
+                "id": site.ids(), "person_id": person_id, "purpose": purpose, "decision": decision,
+                "decided_at": to_us(at), "source": "ehr", "ref_key": group.key,
+                "valid_from": to_us(start) if start is not None else None,
+                "valid_until": to_us(end) if end is not None else None,
+                "evidence": clear_reference(group.reference), "recorded_at": business,
+            })  # fmt: skip
+
+    def _person_id(self, change: Change, ehr: str, reference: str) -> int:
+        key = self._site.crypto.index(keys.person(ehr, reference))
+        planned = self._people.planned.get(key)
+        if planned is not None:
+            if planned not in change.persons:
+                change.persons.append(planned)
+            return planned.id
+        held = self._people.get(key)
+        if held is not None:
+            return int(held.row.id)
+        bare = self._people.planned[key] = persons.bare(self._site, ehr, reference)
+        change.persons.append(bare)
+        return bare.id
+
+    # --- messages --------------------------------------------------------------------------------------------------
+
+    def _messages(
+        self, change: Change, snapshot: Snapshot, truth: Truth, held: Any, revision: int, kind: str, *, prime: bool
+    ) -> None:
+        resource = RESOURCES[kind]
+        now = truth.projection
+        echo = self._echo(snapshot, truth, kind)
+        if echo is not None:
+            change.echoes.append(echo)
+        ours = echo is not None or (kind == "Consent" and _ours(truth.raw))
+        older = [row for row in snapshot.messages if row.state in states.RECALLABLE and row.answers is None]
+        change.supersede = [row.id for row in older]
+        who = sorted({*resource.patients(now), *(resource.patients(held) if held is not None else ())})
+        reasons: list[str] = []
+        for patient in who:
+            self._for_patient(change, snapshot, truth, patient, kind, revision, reasons, silent=prime or ours)
+        planned = len(change.messages)
+        if planned:
+            covered = next((reason for reason in reasons if reason.startswith("reminder")), None)
+            self._fate(change, truth, "planned", covered, planned)
+        elif ours:
+            self._fate(change, truth, "applied", "our own write")
+        elif reasons:
+            self._fate(change, truth, "suppressed", "; ".join(dict.fromkeys(reasons)))
+        elif older:
+            self._fate(change, truth, "merged", "back to what the patient was told")
+        elif kind == "Consent":
+            self._fate(change, truth, "applied", "consent")
+        elif not who:
+            self._fate(change, truth, "ignored", "no patient is named in it")
+        else:
+            self._fate(change, truth, "ignored", "nothing a patient would notice")
+
+    @staticmethod
+    def _fate(change: Change, truth: Truth, fate: str, reason: str | None, planned: int | None = None) -> None:
+        if truth.cause is not None:
+            change.fates.append(Fate(truth.cause, fate, reason, planned))
+
+    def _echo(self, snapshot: Snapshot, truth: Truth, kind: str) -> int | None:
+        for row in snapshot.echoes:
+            plain = self._site.crypto.decrypt(row.echo, row.key_id, "write", "echo", row.id)
+            if same(RESOURCES[kind].from_json(msgspec.json.decode(plain)), truth.projection):
+                return int(row.id)
+        return None
+
+    def _for_patient(
+        self,
+        change: Change,
+        snapshot: Snapshot,
+        truth: Truth,
+        patient: str,
+        kind: str,
+        revision: int,
+        reasons: list[str],
+        *,
+        silent: bool,
+    ) -> None:
+        """Messages about one patient: news unless `silent` (prime, our own doing), and reminders."""
+        resource, site, ehr = RESOURCES[kind], self._site, change.group.ehr
+        now = resource.seen_by(truth.projection, patient)
+        promised = kind == "Appointment" and now is not None and now.status in PROMISED
+        mappings = site.content.mappings
+        reminding = mappings.for_event(REMINDER) if promised else ()
+        told_somebody = any(row.patient_id is not None for row in snapshot.messages) or (
+            snapshot.resource is not None and snapshot.resource.baseline is not None
+        )
+        if silent and not reminding:
+            return
+        if not told_somebody and not promised and not resource.events(None, now):
+            return  # never heard of, and nothing begins: no need to ask who it is
+        raw = self._person_raw(ehr, patient, truth.included)
+        if isinstance(raw, str):
+            reasons.append(raw)
+            return
+        person = read_person(raw, region=site.settings.site.region, now=site.now())
+        related = self._related(ehr, patient, person)
+        planned = self._person_change(change, ehr, person)
+        zone = person.zone or site.settings.site.zone
+        today = site.now().astimezone(ZoneInfo(zone)).date()
+        for who in ("guardian-if-minor", "patient", "guardian-only"):
+            wanted = [m for m in self._mappings_of(resource) if m.recipient == who] if not silent else []
+            reminders = [m for m in reminding if m.recipient == who]
+            default = who == "guardian-if-minor"
+            if not (wanted or reminders or default):
+                continue
+            chosen = recipients(
+                who,
+                person,
+                [one for one, _ in related],
+                minor_under=site.settings.site.minor_under,
+                today=today,
+            )
+            if isinstance(chosen, Refusal):
+                if wanted or reminders:
+                    reasons.append(chosen.reason)
+                continue
+            self._for_recipient(
+                change, snapshot, truth, chosen, planned, raw,
+                {one.reference: value for one, value in related}, kind, revision, reasons, wanted, reminders,
+                silent=silent,
+            )  # fmt: skip
+
+    def _mappings_of(self, resource: Any) -> list[MappingFile]:
+        return [m for name in resource.names for m in self._site.content.mappings.for_event(name)]
+
+    def _for_recipient(
+        self,
+        change: Change,
+        snapshot: Snapshot,
+        truth: Truth,
+        chosen: Recipient,
+        patient_change: PersonChange,
+        patient_raw: Mapping[str, Any],
+        related: Mapping[str, Mapping[str, Any]],
+        kind: str,
+        revision: int,
+        reasons: list[str],
+        wanted: Sequence[MappingFile],
+        reminders: Sequence[MappingFile],
+        *,
+        silent: bool,
+    ) -> None:
+        site, ehr, resource = self._site, change.group.ehr, RESOURCES[kind]
+        addressed = (
+            patient_change
+            if chosen.role == "self"
+            else self._person_change(change, ehr, chosen.person, patient_id=patient_change.id)
+        )
+        if not addressed.identity_of:
+            reasons.append("no phone number that WhatsApp could reach")
+            return
+        wa_id = chosen.person.phones[0].wa_id
+        patient = chosen.patient.reference
+        told = self._told(snapshot, addressed.id, patient_change.id, kind)
+        before = resource.seen_by(told, patient)
+        now = resource.seen_by(truth.projection, patient)
+        events = () if silent else resource.events(before, now)
+        scene = self._scene(ehr, truth, patient_raw, related.get(chosen.reference), before)
+        patient_zone = chosen.patient.zone
+        zone, _ = compose.zone_of(site, ehr, scene, patient_zone)
+        language = site.language(chosen.person.language, chosen.patient.language)
+        draft = Draft(scene, wa_id, chosen.role, zone, language)
+        about = About(
+            ehr=ehr,
+            resource_key=change.group.key,
+            reference=change.group.reference,
+            revision=revision,
+            event="",
+            cause=truth.cause,
+            person_id=addressed.id,
+            patient_id=patient_change.id,
+            identity_id=addressed.identity_of[wa_id],
+            patient_zone=patient_zone,
+            before=msgspec.json.encode(resource.to_json(before)) if before is not None else None,
+            after=msgspec.json.encode(resource.to_json(now)),
+        )
+        for event in events:
+            mappings = [m for m in wanted if m.event == event]
+            if not mappings:
+                if not site.content.mappings.for_event(event):
+                    reasons.append(f"no mapping for {event}")
+                continue
+            for mapping in mappings:
+                if event.startswith("diagnosticreport.") and not site.settings.results.enabled:
+                    reasons.append("results are off until the site signs a basis (results.enabled)")
+                    continue
+                self._add(change, mapping, draft, _with(about, event=event), chosen, reasons)
+        for mapping in reminders:
+            self._remind(change, mapping, draft, about, chosen, reasons, now)
+
+    def _add(
+        self, change: Change, mapping: MappingFile, draft: Draft, about: About, chosen: Recipient, reasons: list[str]
+    ) -> None:
+        made = compose.message(self._site, mapping, draft, about, chosen)
+        if isinstance(made, Skip):
+            reasons.append(made.reason)
+        else:
+            change.messages.append(made)
+
+    def _remind(
+        self,
+        change: Change,
+        mapping: MappingFile,
+        draft: Draft,
+        about: About,
+        chosen: Recipient,
+        reasons: list[str],
+        now: Any,
+    ) -> None:
+        site = self._site
+        assert mapping.remind is not None
+        for offset in mapping.remind.before:
+            due = schedule(
+                now.start,
+                draft.zone,
+                offset,
+                now=site.now(),
+                quiet=site.quiet if mapping.delivery.quiet_hours == "respect" else None,
+                patient_zone=about.patient_zone or site.settings.site.zone,
+                expires=mapping.delivery.expires,
+            )
+            if isinstance(due, Covered):
+                reasons.append(f"reminder {offset}: {due.reason}")
+                continue
+            made = compose.message(site, mapping, _offset(draft, offset), _with(about, event=REMINDER), chosen, due)
+            if isinstance(made, Skip):
+                reasons.append(made.reason)
+            else:
+                change.messages.append(made)
+
+    def _told(self, snapshot: Snapshot, person_id: int, patient_id: int, kind: str) -> Any:
+        """The projection of the newest news that cannot be recalled, or what they know without us."""
+        best: Row[Any] | None = None
+        for row in snapshot.messages:
+            if row.state not in states.TOLD or row.answers is not None or row.after is None:
+                continue
+            if row.person_id != person_id or row.patient_id != patient_id:
+                continue
+            if best is None or (row.revision, row.id) > (best.revision, best.id):
+                best = row
+        held = snapshot.resource
+        if held is not None and held.baseline is not None and (best is None or held.baseline_revision >= best.revision):
+            plain = self._site.crypto.decrypt(held.baseline, held.key_id, "resource", "baseline", held.key)
+        elif best is not None:
+            plain = self._site.crypto.decrypt(best.after, best.key_id, "outbox", "after", best.id)
+        else:
+            return None
+        return RESOURCES[kind].from_json(msgspec.json.decode(plain))
+
+    # --- reads -----------------------------------------------------------------------------------------------------
+
+    def _read(self, ehr: str, what: str) -> Found:
+        """An answer at hand; asks for it and stops here when it is not."""
+        state = self._reader.need(ehr, [what])
+        if isinstance(state, Failed):
+            raise _NeedReads(Waiting(state.reason, 2.0))
+        answer = self._reader.get(ehr, what)
+        if not isinstance(answer, Found):
+            raise _NeedReads(Pending())
+        return answer
+
+    def _person_raw(self, ehr: str, reference: str, included: Mapping[str, Any]) -> Mapping[str, Any] | str:
+        """The Patient, or why there is none."""
+        if reference in included:
+            return dict(included[reference])
+        if not self._reader.can_read(ehr):
+            return "the patient cannot be read: this EHR has no base_url"
+        answer = self._read(ehr, reference)
+        if answer.value is None:
+            return f"the EHR does not show the patient ({answer.state})"
+        return dict(answer.value)
+
+    def _related(self, ehr: str, patient: str, person: Person) -> list[tuple[Person, Mapping[str, Any]]]:
+        """RelatedPersons, asked for only where one may be addressed."""
+        site = self._site
+        always = any(m.recipient == "guardian-only" for m in site.content.mappings.mappings)
+        today = site.now().date() - timedelta(days=1)
+        if not (always or is_minor(person, minor_under=site.settings.site.minor_under, today=today)):
+            return []
+        if not self._reader.can_read(ehr):
+            return []
+        found = self._read(ehr, f"RelatedPerson?patient={patient}")
+        related = []
+        for raw in found.value or []:
+            if raw.get("resourceType") != "RelatedPerson":
+                continue
+            try:
+                related.append((read_person(raw, region=site.settings.site.region, now=site.now()), raw))
+            except UnreadableResource:
+                continue
+        return related
+
+    def _person_change(
+        self, change: Change, ehr: str, person: Person, *, patient_id: int | None = None
+    ) -> PersonChange:
+        key = self._site.crypto.index(keys.person(ehr, person.reference))
+        held = self._people.get(key)
+        planned = self._people.planned.get(key)
+        if planned is None or not planned.read:
+            made = persons.plan(
+                self._site,
+                ehr,
+                person,
+                held,
+                read_at=self._site.store.now(),
+                patient_id=patient_id,
+                row_id=planned.id if planned is not None else None,
+            )
+            if planned in change.persons:
+                change.persons.remove(planned)
+            planned = self._people.planned[key] = made
+        if planned not in change.persons:
+            change.persons.append(planned)
+            self._consents_once(change, ehr, person, held, planned)
+        return planned
+
+    def _consents_once(
+        self, change: Change, ehr: str, person: Person, held: persons.Held | None, made: PersonChange
+    ) -> None:
+        """Consent is learned by reading it when a person is first met."""
+        site = self._site
+        recognise = site.settings.consent.recognise
+        if person.kind != "patient" or not recognise or not self._reader.can_read(ehr):
+            return
+        if held is not None and held.row.consents_read_at:
+            return
+        found = self._read(ehr, f"Consent?patient={person.reference}")
+        made.values["consents_read_at"] = max(found.begun_at, 1)
+        for raw in found.value or []:
+            if raw.get("resourceType") != "Consent":
+                continue
+            try:
+                decisions = read_decisions(
+                    raw,
+                    recognise,
+                    fhir_version=site.settings.ehrs[ehr].fhir_version,
+                    now=site.now(),
+                    zone=site.settings.ehrs[ehr].zone or site.settings.site.zone,
+                )
+            except UnreadableResource:
+                continue
+            for d in decisions:
+                if d.patient is not None and d.patient != person.reference:
+                    continue
+                change.consents.append({
+                    "id": site.ids(), "person_id": made.id, "purpose": d.purpose,
+                    "decision": "silent" if d.decision == "over" else d.decision, "decided_at": to_us(d.decided_at),
+                    "source": "ehr", "ref_key": site.crypto.index(keys.resource(ehr, d.consent_ref)),
+                    "valid_from": to_us(d.valid_from) if d.valid_from is not None else None,
+                    "valid_until": to_us(d.valid_until) if d.valid_until is not None else None,
+                    "evidence": clear_reference(d.consent_ref), "recorded_at": site.clock.now_us(),
+                })  # fmt: skip
+
+    def _scene(
+        self,
+        ehr: str,
+        truth: Truth,
+        patient: Mapping[str, Any],
+        guardian: Mapping[str, Any] | None,
+        before: Any,
+    ) -> Scene:
+        raw = truth.raw if truth.raw is not None else _as_raw(truth.projection)
+        practitioner = location = None
+        for participant in tolerant.objects(raw.get("participant")):
+            actor = tolerant.mapping(participant.get("actor"))
+            reference = tolerant.reference(actor)
+            kind = (reference or "").split("/")[0] or (tolerant.text(actor.get("type")) or "")
+            if kind == "Location" and location is None:
+                location = self._beside(ehr, reference, actor, truth.included, "Location")
+            elif kind in {"Practitioner", "PractitionerRole"} and practitioner is None:
+                practitioner = self._practitioner(ehr, reference, actor, truth.included)
+        topics = tuple(getattr(truth.projection, "purposes", ()))
+        return Scene(
+            resource=raw,
+            patient=patient,
+            guardian=guardian,
+            practitioner=practitioner,
+            location=location,
+            previous=_as_raw(before) if before is not None else None,
+            topics=topics,
+        )
+
+    def _practitioner(
+        self, ehr: str, reference: str | None, actor: Mapping[str, Any], included: Mapping[str, Any]
+    ) -> Mapping[str, Any] | None:
+        found = self._beside(ehr, reference, actor, included, "Practitioner")
+        if found is not None and found.get("resourceType") == "PractitionerRole":
+            inner = tolerant.mapping(found.get("practitioner"))
+            return self._beside(ehr, tolerant.reference(inner), inner, included, "Practitioner")
+        return found
+
+    def _beside(
+        self, ehr: str, reference: str | None, actor: Mapping[str, Any], included: Mapping[str, Any], kind: str
+    ) -> Mapping[str, Any] | None:
+        """A place or professional as read, else as far as the reference itself shows it."""
+        if reference is not None and reference in included:
+            return dict(included[reference])
+        if reference is not None and self._reader.can_read(ehr):
+            answer = self._read(ehr, reference)
+            if answer.value is not None:
+                return dict(answer.value)
+        display = tolerant.text(actor.get("display"))
+        if display is None:
+            return None
+        if kind == "Location":
+            return {"resourceType": "Location", "name": display}
+        return {"resourceType": "Practitioner", "name": [{"text": display}]}
+
+
+def _ours(raw: Mapping[str, Any] | None) -> bool:
+    """A Consent that carries an identifier of ours: the patient said it here and was answered here."""
+    identifiers = tolerant.objects((raw or {}).get("identifier"))
+    return any((tolerant.text(each.get("system")) or "").startswith(OURS) for each in identifiers)
+
+
+def _as_raw(projection: Any) -> dict[str, Any]:
+    """A projection in FHIR's words, for `%previous` and for a resource that was deleted."""
+    kind, _, identity = projection.reference.partition("/")
+    raw: dict[str, Any] = {"resourceType": kind, "id": identity, "status": projection.status}
+    for name in ("start", "end"):
+        value = getattr(projection, name, None)
+        if value is not None:
+            raw[name] = value.isoformat()
+    return raw
+
+
+def _with(about: About, *, event: str) -> About:
+    return replace(about, event=event)
+
+
+def _offset(draft: Draft, offset: str) -> Draft:
+    return replace(draft, offset=offset)

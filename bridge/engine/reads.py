@@ -1,0 +1,162 @@
+"""What is read from the EHR, outside any transaction: coalesced, a few at a time, and kept for a short while.
+
+A loop asks with `need`; what is not at hand is fetched by the pool, which rings the bell when it is there. A read knows
+when it *began*: only one begun after a push arrived may answer that push.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from bridge.errors import BridgeError, EhrRefused, EhrUnreachable
+from bridge.fhir.client import Deleted, EhrClient, Missing, Resource
+
+log = logging.getLogger(__name__)
+
+FRESH = 30.0  # seconds an answer serves several messages of one moment
+KEEP = 20_000  # answers held in memory
+WORKERS = 8
+FAILED_FOR = 1.0  # seconds: a failure answers everybody who asks within it
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One answer. `value`: raw JSON; a list for a search; None when the EHR says there is none (or no more)."""
+
+    begun_at: int  # machine time
+    value: Any
+    state: Literal["found", "missing", "deleted", "refused"]
+    etag: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The EHR cannot be read now."""
+
+    reason: str
+
+
+Key = tuple[str, str]  # (EHR, "Patient/p1" | "RelatedPerson?patient=Patient/p1")
+
+
+class Reader:
+    """Reads for all loops of one engine."""
+
+    def __init__(self, clients: Mapping[str, EhrClient], machine: Callable[[], int], ring: Callable[[], None]) -> None:
+        self._clients = clients
+        self._machine = machine
+        self._ring = ring
+        self._lock = threading.Lock()
+        self._answers: OrderedDict[Key, tuple[float, Found]] = OrderedDict()
+        self._failures: dict[Key, tuple[float, Failed]] = {}
+        self._flying: dict[Key, int] = {}
+        self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="ehr-read")
+
+    def stop(self) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def can_read(self, ehr: str) -> bool:
+        return ehr in self._clients
+
+    def flying(self) -> int:
+        with self._lock:
+            return len(self._flying)
+
+    def get(self, ehr: str, what: str, *, begun_after: int = 0) -> Found | Failed | None:
+        """The answer at hand, a recent failure, or None."""
+        key = (ehr, what)
+        with self._lock:
+            held = self._answers.get(key)
+            if (
+                held is not None
+                and held[1].begun_at >= begun_after
+                and (begun_after or time.monotonic() - held[0] < FRESH)
+            ):
+                return held[1]
+            failure = self._failures.get(key)
+            if failure is not None:
+                if time.monotonic() - failure[0] < FAILED_FOR:
+                    return failure[1]
+                del self._failures[key]
+        return None
+
+    def need(self, ehr: str, whats: Iterable[str], *, begun_after: int = 0) -> Literal["ready", "pending"] | Failed:
+        """Make sure answers are at hand, fetching what is not."""
+        pending = False
+        for what in whats:
+            answer = self.get(ehr, what, begun_after=begun_after)
+            if isinstance(answer, Failed):
+                return answer
+            if answer is None:
+                pending = True
+                self._fetch((ehr, what), begun_after)
+        return "pending" if pending else "ready"
+
+    def forget(self, ehr: str, what: str) -> None:
+        """Somebody said that it changed."""
+        with self._lock:
+            self._answers.pop((ehr, what), None)
+
+    def put(self, ehr: str, what: str, found: Found) -> None:
+        """An answer that came another way: the EHR's reply to our own write, a resource included in a push."""
+        with self._lock:
+            self._keep((ehr, what), found)
+
+    def _keep(self, key: Key, found: Found) -> None:
+        self._answers[key] = (time.monotonic(), found)
+        self._answers.move_to_end(key)
+        while len(self._answers) > KEEP:
+            self._answers.popitem(last=False)
+
+    def _fetch(self, key: Key, begun_after: int) -> None:
+        with self._lock:
+            if self._flying.get(key, -1) >= begun_after:
+                return
+            self._flying[key] = begun = self._machine()
+        self._pool.submit(self._run, key, begun)
+
+    def _run(self, key: Key, begun: int) -> None:
+        ehr, what = key
+        try:
+            found: Found | Failed = self._read(self._clients[ehr], what, begun)
+        except EhrUnreachable as error:
+            found = Failed(f"the EHR cannot be read: {error}")
+        except EhrRefused as error:
+            log.warning("the EHR refused a read", extra={"ehr": ehr, "type": what.split("/")[0].split("?")[0]})
+            found = Found(begun, None, "refused") if not isinstance(error, EhrUnreachable) else Failed(str(error))
+        except BridgeError as error:
+            found = Failed(str(error))
+        except Exception as error:  # a thread of the pool must say what happened, whatever it was
+            log.exception("a read failed")
+            found = Failed(type(error).__name__)
+        with self._lock:
+            if self._flying.get(key) == begun:
+                del self._flying[key]
+            if isinstance(found, Found):
+                self._keep(key, found)
+                self._failures.pop(key, None)
+            else:
+                self._failures[key] = (time.monotonic(), found)
+        self._ring()
+
+    @staticmethod
+    def _read(client: EhrClient, what: str, begun: int) -> Found:
+        if "?" in what:
+            kind, _, query = what.partition("?")
+            pairs = [tuple(part.split("=", 1)) for part in query.split("&") if "=" in part]
+            matches = [found.resource for found in client.search(kind, pairs)]  # type: ignore[arg-type]
+            return Found(begun, matches, "found")
+        answer = client.read(what)
+        if isinstance(answer, Resource):
+            return Found(begun, answer.resource, "found", answer.etag)
+        if isinstance(answer, Deleted):
+            return Found(begun, None, "deleted")
+        assert isinstance(answer, Missing)
+        return Found(begun, None, "missing")
