@@ -151,12 +151,10 @@ class EhrClient:
             if bundle["resourceType"] != "Bundle":
                 raise EhrRefused(f"{resource_type}: the answer to a search is no Bundle", codes=issue_codes(bundle))
             for entry in dicts(bundle.get("entry")):
-                resource = entry.get("resource")
-                mode = entry["search"].get("mode") if isinstance(entry.get("search"), dict) else None
-                if not isinstance(resource, dict) or mode == "outcome":
-                    continue
-                if isinstance(resource.get("resourceType"), str) and resource["resourceType"] != "OperationOutcome":
-                    yield to_resource(resource, None)
+                for resource in dicts([entry.get("resource")]):
+                    kind = resource.get("resourceType")
+                    if isinstance(kind, str) and kind != "OperationOutcome":  # an outcome of the search itself
+                        yield to_resource(resource, None)
             following = [link.get("url") for link in dicts(bundle.get("link")) if link.get("relation") == "next"]
             if not following:
                 return

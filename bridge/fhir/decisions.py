@@ -190,9 +190,8 @@ def _same_instant(one: str, other: object) -> bool:
         return True
     if not isinstance(other, str):
         return False
-    try:
-        left, right = datetime.fromisoformat(one), datetime.fromisoformat(other)
-        return (left.tzinfo is None) == (right.tzinfo is None) and left == right
+    try:  # with and without zone are never equal
+        return datetime.fromisoformat(one) == datetime.fromisoformat(other)
     except ValueError:
         return False
 

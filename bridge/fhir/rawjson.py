@@ -14,7 +14,7 @@ import re
 from typing import Any, Final
 
 _LONE = re.compile("[\ud800-\udfff]")  # JSON can escape what UTF-8 cannot hold
-_INT_DIGITS: Final = 18  # longer ones keep their literal; Python refuses to convert more than 4,300 digits
+_INT_DIGITS: Final = 4000  # longer ones keep their literal: Python refuses to convert more than 4,300 digits
 
 
 class Unfaithful(ValueError):

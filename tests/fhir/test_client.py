@@ -1,6 +1,8 @@
 """What the EHR answers, as values or one of two errors; and that nothing but the configured base is ever asked."""
 
 import json
+import socket
+import threading
 from datetime import UTC, datetime
 from types import SimpleNamespace
 
@@ -278,6 +280,43 @@ def test_a_write_is_unknown_only_once_a_connection_stood(ehr, error, unknown):
             write()
         assert caught.value.unknown is unknown
     assert len(ehr.wire.calls) == 2  # never twice
+
+
+def test_a_port_where_nobody_listens_is_not_unknown():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    client = make(base=f"http://127.0.0.1:{port}/fhir")
+    with pytest.raises(EhrUnreachable) as caught:
+        client.create("Communication", b"{}")
+    assert not caught.value.unknown
+    assert str(port) not in str(caught.value)
+    client.close()
+
+
+@pytest.mark.parametrize(
+    "answer", [b"", b"HTTP/1.1 201 Crea", b"HTTP/1.1 201 Created\r\nContent-Length: 99\r\n\r\n{"], ids=len
+)
+def test_a_connection_that_ends_before_the_answer_does_is_unknown(answer):
+    got = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve():
+            peer, _ = listener.accept()
+            with peer:
+                got.append(peer.recv(65536))
+                peer.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        client = make(base=f"http://127.0.0.1:{listener.getsockname()[1]}/fhir")
+        with pytest.raises(EhrUnreachable) as caught:
+            client.create("Communication", b"{}")
+        thread.join()
+        client.close()
+    assert caught.value.unknown
+    assert len(got) == 1
+    assert got[0].startswith(b"POST /fhir/Communication ")
 
 
 # --- search
