@@ -326,17 +326,17 @@ class Compiler:
                         add(found, item.get(each))
             return found
 
-        if name != "is":
+        if name == "ofType":
             return run
         whole = self.compile(base)
 
-        def is_run(scope: Scope, focus: Items) -> Items:
-            items = whole(scope, focus)
-            if not items:
+        def one(scope: Scope, focus: Items) -> Items:
+            if single(whole(scope, focus)) is None:
                 return []
-            return (YES if run(scope, focus) else NO) if len(items) == 1 else fail("several values where one is wanted")
+            found = run(scope, focus)
+            return found if name == "as" else YES if found else NO
 
-        return is_run
+        return one
 
     # --- operators ---
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from copy import deepcopy
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -113,13 +112,13 @@ def _by_library(text: str, known: Model) -> Run:
     path = fhirpathpy.compile(text, known.raw)
 
     def run(scope: Scope, focus: Items) -> Items:
-        variables = deepcopy(scope.variables)
-        variables |= {"now": str(scope.now), "today": str(scope.today), "resource": deepcopy(scope.root)}
+        variables = {name: _copy(value) for name, value in scope.variables.items()}
+        variables |= {"now": str(scope.now), "today": str(scope.today), "resource": _copy(scope.root)}
         variables["rootResource"] = variables["resource"]
         with _LIBRARY:
             TypeInfo.model = known.raw  # type: ignore[assignment]  # its own "is" sets it so
             try:
-                found = path(deepcopy(scope.root), variables)
+                found = path(_copy(scope.root), variables)
             except BridgeError:
                 raise
             except Exception as exc:  # the library raises bare Exceptions that quote the values
@@ -130,6 +129,15 @@ def _by_library(text: str, known: Model) -> Run:
         return items
 
     return run
+
+
+def _copy(value: Any) -> Any:
+    """A deep copy as plain dicts and lists, without the nulls that FHIR pads lists with."""
+    if isinstance(value, Mapping):
+        return {key: _copy(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_copy(each) for each in value if each is not None]
+    return str(value) if isinstance(value, Moment) else value
 
 
 def _plain(item: Any) -> Any:

@@ -41,11 +41,12 @@ FIXED: dict[str, tuple[tuple[int, ...], Kinds]] = {
     "substring": ((1, 2), TEXT), "join": ((0, 1), TEXT),
     "toDate": ((0,), frozenset({"date"})), "toDateTime": ((0,), frozenset({"dateTime"})),
     "toTime": ((0,), frozenset({"time"})), "toQuantity": ((0, 1), frozenset({"Quantity"})),
-    **dict.fromkeys(("abs", "ceiling", "exp", "floor", "ln", "sqrt", "truncate", "toDecimal"), ((0,), NUMBER)),
+    **dict.fromkeys(("ceiling", "exp", "floor", "ln", "sqrt", "truncate", "toDecimal"), ((0,), NUMBER)),
     **dict.fromkeys(("log", "power", "round"), ((1,), NUMBER)),
-    **dict.fromkeys(("avg", "sum", "min", "max", "children", "descendants", "type"), ((0,), None)),
+    **dict.fromkeys(("abs", "avg", "sum", "min", "max", "children", "descendants", "type"), ((0,), None)),
     "repeat": ((1,), None), "aggregate": ((1, 2), None), "extension": ((1,), frozenset({"Extension"})),
 }  # fmt: skip
+EACH = {"where", "exists", "all", "select", "repeat", "aggregate", "iif", "coalesce"}  # arguments look at the items
 OWN = {"select", "union", "combine", "coalesce", "iif", "ofType", "as", "now", "today"}
 REFUSED = {
     "timeOfDay": "timeOfDay() reads the machine's clock; compare with now() or today()",
@@ -169,7 +170,7 @@ class Checker:
             self._arity(node, (1,))
             wanted = self._type(node.args[0])
             return BOOLEAN if name == "is" else self._narrowed(base, wanted)
-        args = [self.check(arg, base) for arg in node.args]
+        args = [self.check(arg, base if name in EACH else focus) for arg in node.args]
         if name in SAME:
             self._arity(node, (SAME[name],))
             if name == "where":
@@ -196,6 +197,8 @@ class Checker:
         self._arity(node, allowed)
         if name in ("exists", "all") and args:
             self.condition(node.args[0], args[0])
+        elif name == "not":
+            self.condition(node, base)
         return kinds
 
     def condition(self, node: Node, kinds: Kinds) -> None:

@@ -40,6 +40,7 @@ class Model:
         self._choices = cast("dict[str, list[str]]", read("choiceTypePaths"))
         self._elsewhere = read("pathsDefinedElsewhere")
         self._parents = read("type2Parent")
+        self._spelt = {path + choice for path, choices in self._choices.items() for choice in choices}
         self.raw: dict[str, Any] = {
             "path2Type": self._types,
             "choiceTypePaths": self._choices,
@@ -79,6 +80,8 @@ class Model:
                 return Element(
                     tuple((name + c, _plain(self._types.get(path + c, c[0].lower() + c[1:]))) for c in choices)
                 )
+            if path in self._spelt:
+                return None  # valueQuantity is JSON's spelling; FHIRPath says value
             if (found := self._types.get(path)) is not None:
                 return Element(((name, _plain(found)),))
             if path in self._children:

@@ -38,7 +38,7 @@ class Context:
     location: Resource | None = None
     organization: Resource | None = None
     previous: Resource | None = None  # what the reader was told before
-    origin: str | None = None  # "patient-chat" when the patient caused the event here
+    origin: str | None = None  # "patient-chat" when the patient caused the event here; else %origin is "ehr"
     offset: str | None = None  # of a reminder: "3d", "24h"
     site_policy: MappingABC[str, Any] | None = None
     consent_topics: str = ""
@@ -125,7 +125,7 @@ def _scope(mapping: Mapping, context: Context) -> Scope:
         "location": context.location,
         "organization": context.organization,
         "previous": context.previous,
-        "origin": context.origin,
+        "origin": context.origin or "ehr",  # never empty: `%origin != 'patient-chat'` would not be true of nothing
         "offset": context.offset,
         "site_policy": context.site_policy,
         "consent_topics": context.consent_topics or None,

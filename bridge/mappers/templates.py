@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.resources import files
 from typing import Any
@@ -35,8 +35,12 @@ class Template:
     whatsapp_language: Mapping[str, str]  # pt -> "pt_BR"
     buttons: tuple[str, ...]  # ids, in the order shown: a button's index is its place here
     button_titles: Mapping[str, Mapping[str, str]]  # es -> {confirm: Confirmar}
-    file: str
+    document: Document = field(compare=False, repr=False)
     parameter_format: str = "named"
+
+    @property
+    def file(self) -> str:
+        return self.document.path
 
     def fill(self, language: str, values: Mapping[str, str]) -> str:
         """The body as the phone shows it. One pass: a value that looks like a variable stays text."""
@@ -118,7 +122,7 @@ def _template(doc: Document, titles: Mapping[str, Mapping[str, str]]) -> Templat
             }
             for language in data["languages"]
         },
-        file=doc.path,
+        document=doc,
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from calendar import monthrange
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta, tzinfo
+from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
 
 _DATE = re.compile(
     r"(?P<year>\d{4})(?:-(?P<month>\d\d)(?:-(?P<day>\d\d)"
@@ -133,7 +133,8 @@ def shift(moment: Moment, amount: int, unit: str, zone: tzinfo) -> Moment:
             (moved.year, moved.month, moved.day, *moment.parts[3:])[: len(moment.parts)], moment.micro, moment.offset
         )
     elapsed = timedelta(**{unit + "s": amount})
-    return from_datetime((moment.when(zone).astimezone(UTC) + elapsed).astimezone(zone))
+    there = timezone(moment.offset) if moment.offset is not None else zone
+    return from_datetime((moment.when(zone).astimezone(UTC) + elapsed).astimezone(there))
 
 
 def _micro(part: str | None) -> int:
