@@ -1,0 +1,62 @@
+# Every command of this repository; `make help` lists them. A fresh machine needs git, make and Python 3.11 or later with
+# its venv: uv is taken from the PATH, else put into .uv/ from PyPI. It never downloads a Python.
+.DEFAULT_GOAL := help
+.PHONY: help demo test check lint corpus test-hapi bench faults image clean
+
+export UV_PYTHON_DOWNLOADS := never
+STEPS := 0,1,2,3,4,6,7,12,13,14
+CORPUS ?= ../shared/corpus
+
+UV := $(shell command -v uv 2>/dev/null)
+ifeq ($(UV),)
+UV := .uv/bin/uv
+endif
+RUN := $(UV) run --frozen
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(UV)  ## the engine between a pretend EHR and a pretend phone, in the browser; offline, invented people
+	$(RUN) --no-dev bridge demo
+
+test: $(UV)  ## every test; PostgreSQL and the sandbox are started by the tests themselves
+	$(RUN) pytest
+
+lint: $(UV)  ## style, types, import contracts, and the configuration we ship
+	$(RUN) ruff check
+	$(RUN) ruff format --check
+	$(RUN) mypy
+	$(RUN) lint-imports
+	$(RUN) bridge check --no-secrets
+
+check: test lint  ## what CI runs: test, lint, and the demo's script
+	$(RUN) bridge demo --script $(STEPS)
+
+corpus: $(UV)  ## every recorded notification and webhook through the running doors: expected and got
+	@test -d $(CORPUS) || { echo "no $(CORPUS): set CORPUS=folder"; exit 2; }
+	$(RUN) python -m tests.corpus $(CORPUS)
+
+test-hapi: $(UV)  ## the round trip through a real HAPI FHIR server; needs java and mvn
+	@command -v java >/dev/null && command -v mvn >/dev/null || { echo "needs java and mvn"; exit 2; }
+	BRIDGE_TEST_HAPI=1 $(RUN) pytest -m hapi -ra
+
+bench: $(UV)  ## throughput, latency, memory: both stores, core and complete
+	$(RUN) bridge bench
+
+faults: $(UV)  ## the long version of the kill tests: every named point, and 50 at random, on both stores
+	BRIDGE_FAULTS=long $(RUN) pytest -m kill -ra -s
+
+image:  ## the container image
+	docker build -t fhir-whatsapp-bridge .
+
+clean:  ## what make and the tests have made
+	rm -rf .venv .uv dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+
+.uv/bin/uv:
+	@for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	  "$$python" -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue; \
+	  echo "uv is not on the PATH: putting it into .uv/ with $$python"; \
+	  "$$python" -m venv .uv && .uv/bin/python -m pip install --quiet --disable-pip-version-check uv && exit 0; \
+	  rm -rf .uv; echo "$$python could not make .uv/: is its venv (Debian: python3-venv) there?"; exit 1; \
+	done; \
+	echo "needs Python 3.11 or later on the PATH"; exit 1
