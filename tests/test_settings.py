@@ -282,3 +282,12 @@ def test_every_key_is_documented_and_stands_in_the_shipped_example() -> None:
     assert not [
         path for path, _ in every if (name := path.rpartition(".")[2]) not in optional and f"{name}:" not in text
     ]
+
+
+def test_the_schema_names_the_dialects_and_providers_that_exist() -> None:
+    from bridge.fhir.dialects import DIALECTS
+    from bridge.outbound.providers import PROVIDERS
+
+    schema = json.loads((ROOT / "bridge/settings_schema.json").read_text("utf-8"))
+    assert schema["$defs"]["ehr"]["properties"]["dialect"]["enum"] == list(DIALECTS)
+    assert schema["properties"]["numbers"]["additionalProperties"]["properties"]["provider"]["enum"] == list(PROVIDERS)
