@@ -99,7 +99,7 @@ class Carrier:
             return await self._post(url, headers, body, stage)
         except aiohttp.InvalidURL:  # before the rest: it quotes the address, which is for the config check to show
             return NotSent("InvalidURL")
-        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as exc:
+        except Exception as exc:  # whatever it was: what counts is whether there was a connection
             reason = type(exc).__name__  # and no more: aiohttp's messages may quote what the other side wrote
             if isinstance(exc, aiohttp.ClientOSError | OSError) and exc.errno:
                 reason += f" (errno {exc.errno})"

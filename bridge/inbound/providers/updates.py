@@ -13,15 +13,6 @@ from typing import Any, TypeAlias
 import msgspec
 
 
-class _Quiet:
-    """A repr without words, numbers or names: updates end up in tracebacks, patients' data must not."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {getattr(self, 'kind', '')}>"
-
-
 @dataclass(frozen=True, slots=True)
 class Where:
     """Where an item stood: routing is by `phone_number_id`, else by `waba_id`."""
@@ -30,6 +21,26 @@ class Where:
     phone_number_id: str | None  # value.metadata.phone_number_id; some fields have none
     field: str | None  # changes[].field: "messages", "account_update", …
     time: int | None  # entry[].time, seconds; the messages field has none
+
+
+class _Quiet:
+    """A repr without words, numbers or names: updates end up in tracebacks, patients' data must not."""
+
+    __slots__ = ()
+    where: Where
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {getattr(self, 'kind', '')}>"
+
+    @property
+    def waba_id(self) -> str | None:
+        """The business account it came through."""
+        return self.where.waba_id
+
+    @property
+    def phone_number_id(self) -> str | None:
+        """The number of ours it is for, where the update says one."""
+        return self.where.phone_number_id
 
 
 @dataclass(frozen=True, slots=True, repr=False)
