@@ -41,9 +41,8 @@ def body_of(row: Mapping[str, Any]) -> bytes:
     expect = row["expect"]
     if "body_at" in expect:
         return str(json.loads(raw)[expect["body_at"]]).encode()
-    if expect["door"] == "meta-inner":
-        wrapped = json.dumps(expect["wrap"])
-        return wrapped.encode().replace(b'"%FILE%"', raw)
+    if "wrap" in expect:
+        raise ValueError(f"{row['file']} is to be wrapped, and no row was when this was written: say here how")
     return raw
 
 
