@@ -1,0 +1,1 @@
+"""Speaking FHIR with the EHR: its notifications, reads, and what we write."""

@@ -1,0 +1,1 @@
+"""What a patient says and wants, and what becomes of it."""
