@@ -19,12 +19,14 @@ NAME = re.compile(r"[a-z0-9_]{1,512}")
 FORBIDDEN_IN_VALUE = re.compile(r"[\n\r\t]| {5,}")  # WhatsApp answers 132018
 
 # Persuasive words make Meta file the template as marketing. Stems: "oferta" finds "ofertas"; accents do not matter.
-PROMOTIONAL = (
-    "oferta", "descuento", "promocion", "gratis", "regalo", "reserve ya", "reserva ya", "no se pierda", "conozcanos",
-    "aproveche", "compre", "ultimas plazas", "offer", "discount", "promotion", "for free", "gift", "book now", "shop",
-    "buy now", "don't miss", "do not miss", "sale", "limited time", "desconto", "promocao", "presente", "reserve ja",
-    "nao perca", "aproveite", "conheca", "ultimas vagas",
-)  # fmt: skip
+PROMOTIONAL = {
+    "es": ("oferta", "descuento", "promocion", "gratis", "regalo", "reserve ya", "reserva ya", "no se pierda",
+           "conozcanos", "aproveche", "compre", "ultimas plazas"),
+    "en": ("offer", "discount", "promotion", "for free", "gift", "book now", "shop", "buy now", "don't miss",
+           "do not miss", "on sale", "limited time", "discover our"),
+    "pt": ("oferta", "desconto", "promoca", "promoco", "gratis", "presente para", "reserve ja", "nao perca", "aproveite",
+           "conheca", "compre", "ultimas vagas"),
+}  # fmt: skip
 
 # Words that tell whoever sees the screen what the visit is about.
 CLINICAL = (
@@ -89,7 +91,7 @@ def _body(template: Template, language: str, body: str) -> Iterator[Problem]:
     filled = VARIABLE.sub(lambda found: template.samples.get(found[1], ""), body)
     if len(filled) > LONGEST_BODY:
         yield doc.problem(path, "BR053", f"{len(filled)} characters with its samples; WhatsApp takes {LONGEST_BODY}")
-    for word in _found(body, PROMOTIONAL):
+    for word in _found(body, PROMOTIONAL.get(language[:2], ())):
         yield doc.problem(path, "BR054", f'"{word}" reads as advertising: Meta would file it as marketing')
     for word in _found(body, CLINICAL):
         yield doc.problem(path, "BR055", f'"{word}" says what the visit is about, and the lock screen shows it')
