@@ -222,6 +222,11 @@ class Settings:
     console: ConsoleSettings = ConsoleSettings()
     clock: ClockSettings = ClockSettings()
 
+    @property
+    def fhir_versions(self) -> tuple[str, ...]:
+        """What mappings are checked against: R4, in whose words they are written, and what the EHRs speak."""
+        return tuple(dict.fromkeys(("R4", *(ehr.fhir_version for ehr in self.ehrs.values()))))
+
     def part(self, name: str) -> Path:
         """`mappings`, `templates`, `replies` or `words.yaml`: the site's own, else the one we ship."""
         return content_path(self.config_dir, name)

@@ -136,8 +136,7 @@ def _of_site(config: Path) -> _Site:
         languages=tuple(map(str, languages)) if isinstance(languages, list) and languages else _Site.languages,
         zone=zone if isinstance(zone, str) and zone in available_timezones() else _Site.zone,
         policy=POLICY | _mapping(site, "policy"),
-        fhir_versions=tuple(dict.fromkeys(each for each in named if each in {"R4", "R4B", "R5"}))
-        or _Site.fhir_versions,
+        fhir_versions=tuple(dict.fromkeys(("R4", *(each for each in named if each in {"R4B", "R5"})))),
     )
 
 

@@ -63,6 +63,12 @@ def test_broken(path: Path, config: Path) -> None:
     assert len(problems) == len(case["expect"]), told
 
 
+def test_what_we_ship_runs_on_an_r5_server_with_a_warning_for_what_r5_moved(config: Path) -> None:
+    break_it(config, {"file": "bridge.yaml", "replace": {"fhir_version: R4 ": "fhir_version: R5 "}})
+    problems = [each for each in look(config, {}).problems if each.code not in SECRETS]
+    assert [(each.code, each.severity) for each in problems] == [("BR021", "warning")]
+
+
 def test_json_has_what_a_person_reads(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     break_it(config, json.loads((CASES[0].parent / "event_misspelt.json").read_text("utf-8")))
     assert run(["check", "--json", "--no-secrets", "--config", str(config)]) == 2
