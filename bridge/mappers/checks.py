@@ -235,9 +235,7 @@ def _exclusive(one: Mapping, other: Mapping) -> bool:
         return True
     for mine in (condition.path.text.strip() for condition in one.when):
         for yours in (condition.path.text.strip() for condition in other.when):
-            if {mine, yours} in ({yours, f"({yours}).not()"}, {mine, f"({mine}).not()"}):
-                return mine != yours
-            if mine == f"{yours}.not()" or yours == f"{mine}.not()":
+            if mine in (f"{yours}.not()", f"({yours}).not()") or yours in (f"{mine}.not()", f"({mine}).not()"):
                 return True
             a, b = _COMPARED.fullmatch(mine), _COMPARED.fullmatch(yours)
             if a is not None and b is not None and a["left"] == b["left"]:

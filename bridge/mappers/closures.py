@@ -374,6 +374,11 @@ class Compiler:
 
         def run(scope: Scope, focus: Items) -> Items:
             at = moment_of(single(left(scope, focus)))
-            return [shift(at, amount, unit, scope.zone)] if at is not None else []
+            if at is None:
+                return []
+            try:
+                return [shift(at, amount, unit, scope.zone)]
+            except (OverflowError, ValueError):
+                return fail("a date beyond the calendar")
 
         return run

@@ -18,7 +18,7 @@ from zoneinfo import ZoneInfo
 import fhirpathpy
 from fhirpathpy.engine.nodes import FP_Type, TypeInfo
 
-from bridge.errors import BridgeError, ExpressionFailed
+from bridge.errors import BadExpression, BridgeError, ExpressionFailed
 from bridge.mappers.closures import Compiler, Uncovered
 from bridge.mappers.kinds import Checker, Kinds
 from bridge.mappers.model import Model, model
@@ -62,17 +62,20 @@ def compile(  # noqa: A001
     Raises:
         BadExpression: with the column and what was meant.
     """
-    tree = parse(text)
     known = model(fhir_version)
     root: Kinds = frozenset({resource_type})
     checker = Checker(known, root, variables)
-    kinds = checker.check(tree, root)
-    if not library:
-        try:
-            return Expression(text, kinds, Compiler(known, checker.kinds).inside(tree, root), False)
-        except Uncovered:
-            pass
-    return Expression(text, kinds, _by_library(_rewritten(text, tree), known), True)
+    try:
+        tree = parse(text)
+        kinds = checker.check(tree, root)
+        if not library:
+            try:
+                return Expression(text, kinds, Compiler(known, checker.kinds).inside(tree, root), False)
+            except Uncovered:
+                pass
+        return Expression(text, kinds, _by_library(_rewritten(text, tree), known), True)
+    except RecursionError:
+        raise BadExpression("BR020", 0, "FHIRPath syntax: nested too deeply") from None
 
 
 def scope(root: Any, variables: Mapping[str, Any], *, now: datetime, zone: str) -> Scope:

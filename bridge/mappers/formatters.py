@@ -222,7 +222,8 @@ def _best_name(names: Sequence[Mapping[str, Any]], today: date) -> Mapping[str, 
     def rank(name: Mapping[str, Any]) -> tuple[bool, int]:
         end = parse((name.get("period") or {}).get("end")) if isinstance(name.get("period"), Mapping) else None
         over = end is not None and end.parts < (today.year, today.month, today.day)[: len(end.parts)]
-        return (over, _USES.get(name.get("use"), 5))
+        use = name.get("use")
+        return (over, _USES.get(use, 5) if use is None or isinstance(use, str) else 5)
 
     return min(names, key=rank)
 

@@ -16,6 +16,8 @@ _DATE = re.compile(
 )
 _TIME = re.compile(r"T?(?P<hour>\d\d)(?::(?P<minute>\d\d)(?::(?P<second>\d\d)(?:\.(?P<part>\d+))?)?)?")
 
+FURTHEST = timedelta(hours=14)  # from UTC, of any zone there is
+
 # calendar units by which FHIRPath moves a date; UCUM's 'a' and 'mo' have no fixed length and are not among them
 UNITS = {
     "year": "year", "years": "year", "month": "month", "months": "month", "week": "week", "weeks": "week", "wk": "week",
@@ -69,13 +71,18 @@ def parse(text: object) -> Moment | None:
     if not isinstance(text, str) or (found := _DATE.fullmatch(text)) is None:
         return None
     parts = tuple(int(found[name]) for name in ("year", "month", "day", "hour", "minute", "second") if found[name])
+    offset = _offset(found["zone"])
+    if not 1 < parts[0] < 9999 or (offset is not None and abs(offset) > FURTHEST):
+        return None  # a zone's offset could carry it out of the calendar
+    if parts[5:] == (60,):
+        parts = (*parts[:5], 59)  # FHIR allows the leap second, Python does not know it
     try:
         datetime(*(*parts, 1, 1)[: max(3, len(parts))], tzinfo=UTC)  # type: ignore[misc, arg-type]
         if len(parts) >= 3:
             date(*parts[:3])
     except ValueError:
         return None
-    return Moment(parts, _micro(found["part"]), _offset(found["zone"]))
+    return Moment(parts, _micro(found["part"]), offset)
 
 
 def parse_time(text: object) -> Moment | None:

@@ -76,6 +76,7 @@ REFUSED = [
     ("start > #", "BR020", 8, "unexpected '#'"),
     ("", "BR020", 0, "ends too early"),
     ("(" * 3000, "BR020", 2000, "longer than"),
+    ("(" * 900 + "status" + ")" * 900, "BR020", 0, "nested too deeply"),
     ("strt", "BR021", 0, 'did you mean "start"?'),
     ("participant.actor.displya", "BR021", 18, 'Reference (FHIR R4) has no element "displya"; did you mean "display"?'),
     ("participant.where(stauts = 'accepted')", "BR021", 18, 'did you mean "status"?'),
