@@ -44,9 +44,9 @@ class Running:
         """GET /_sandbox/<path>"""
         return self._call("GET", path, params=query)
 
-    def post(self, path: str, value: Any = None, **values: Any) -> Any:
+    def post(self, path: str, whole: Any = None, /, **values: Any) -> Any:
         """POST /_sandbox/<path> with a JSON value, or with the keyword arguments as its members."""
-        return self._call("POST", path, json=values if value is None else value)
+        return self._call("POST", path, json=values if whole is None else whole)
 
     def put(self, path: str, value: Any) -> Any:
         return self._call("PUT", path, json=value)
@@ -91,8 +91,9 @@ class Running:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
-        if self.process.stdout is not None:
-            self.process.stdout.close()
+        for pipe in (self.process.stdout, self.process.stdin):
+            if pipe is not None:
+                pipe.close()
 
     def __enter__(self) -> Self:
         return self
@@ -173,9 +174,9 @@ def start_whatsapp(
 
 def _start(module: str, options: list[str], environment: dict[str, str], journal: Path) -> Running:
     process = subprocess.Popen(  # noqa: S603 - our own module, our own interpreter
-        [sys.executable, "-m", module, *options],
+        [sys.executable, "-m", module, "--follow-stdin", *options],
         stdout=subprocess.PIPE,
-        stdin=subprocess.DEVNULL,
+        stdin=subprocess.PIPE,
         env=os.environ | environment,
         text=True,
         start_new_session=True,  # Ctrl-C, or a kill of the engine's group, is not meant for it

@@ -233,8 +233,13 @@ def slots(schedule: str, first: datetime, count: int, *, minutes: int = 30) -> l
 
 
 def subscription(
-    id: str, criteria: str, endpoint: str, *, header: str | None = None, payload: str | None = "application/fhir+json"
-) -> Resource:  # noqa: A002
+    id: str,  # noqa: A002
+    criteria: str,
+    endpoint: str,
+    *,
+    header: str | None = None,
+    payload: str | None = "application/fhir+json",
+) -> Resource:
     """An R4 rest-hook Subscription; criteria "Appointment?" means all of them (a status filter would hide cancellations)."""
     channel: Resource = {"type": "rest-hook", "endpoint": endpoint}
     if payload:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
@@ -104,12 +105,18 @@ async def _listen(runner: web.ServerRunner, host: str, port: int) -> tuple[web.T
     return site, int(server.sockets[0].getsockname()[1])
 
 
-async def run_until_stopped(listeners: Listeners, ready: dict[str, Any]) -> None:
-    """Print the ready line, then wait for SIGTERM or SIGINT."""
+async def run_until_stopped(listeners: Listeners, ready: dict[str, Any], *, follow_stdin: bool) -> None:
+    """Print the ready line, then wait for SIGTERM or SIGINT.
+
+    Args:
+        follow_stdin: end also when stdin does, so that a test runner that is killed leaves no server behind.
+    """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    if follow_stdin:
+        loop.add_reader(sys.stdin.fileno(), lambda: stop.set() if not os.read(sys.stdin.fileno(), 4096) else None)
     line = {"ready": True, "url": listeners.url, "control": listeners.control_url} | ready
     sys.stdout.write(msgspec.json.encode(line).decode() + "\n")
     sys.stdout.flush()

@@ -28,6 +28,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--retry-base", type=float, default=1.0, help="seconds before the second attempt")
     parser.add_argument("--retry-growth", type=float, default=1.1)
     parser.add_argument("--retry-span", type=float, default=60.5, help="seconds after which a notification is lost")
+    parser.add_argument("--follow-stdin", action="store_true", help="end when stdin does")
     return parser.parse_args()
 
 
@@ -51,7 +52,7 @@ async def run(args: argparse.Namespace) -> None:
     ehr.set_base(f"{listeners.url}/fhir")
     journal.record("note", event="started", base=ehr.base)
     try:
-        await run_until_stopped(listeners, {"base": ehr.base})
+        await run_until_stopped(listeners, {"base": ehr.base}, follow_stdin=args.follow_stdin)
     finally:
         await ehr.delivery.stop()
         await listeners.stop()

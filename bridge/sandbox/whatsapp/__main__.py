@@ -44,6 +44,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--read-after", type=float, default=0.4, help="seconds until people read; negative: never by themselves"
     )
+    parser.add_argument("--follow-stdin", action="store_true", help="end when stdin does")
     return parser.parse_args()
 
 
@@ -75,7 +76,7 @@ async def run(args: argparse.Namespace) -> None:
     whatsapp.base = listeners.url
     journal.record("note", event="started", base=whatsapp.base)
     try:
-        await run_until_stopped(listeners, {"base": whatsapp.base})
+        await run_until_stopped(listeners, {"base": whatsapp.base}, follow_stdin=args.follow_stdin)
     finally:
         await whatsapp.courier.stop()
         await listeners.stop()

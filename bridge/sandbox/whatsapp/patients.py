@@ -86,10 +86,9 @@ class Patients:
             return self._write(person, kind, contacts, "[contact]", context=context, number=number)
         if kind == "reaction":
             node = {"message_id": values.get("wamid") or self._bubble(person, "", any_kind=True).wamid}
-            node |= {"emoji": values["emoji"]} if values.get("emoji", "👍") else {}
-            return self._write(
-                person, kind, node | ({"emoji": "👍"} if "emoji" not in values else {}), "[reaction]", number=number
-            )
+            if emoji := values.get("emoji", "👍"):  # taken back: Meta leaves it out
+                node["emoji"] = emoji
+            return self._write(person, kind, node, "[reaction]", number=number)
         if kind == "unsupported":
             return self._write(
                 person, kind, {"type": str(values.get("unsupported_type", "edit"))}, "[unsupported]", number=number
