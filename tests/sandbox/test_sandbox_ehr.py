@@ -74,6 +74,32 @@ def test_hapi_answers_409_where_others_say_412(tmp_path) -> None:
         assert (refused.status_code, refused.json()["issue"][0]["code"]) == (409, "processing")
 
 
+def test_hapi_leaves_etags_out(tmp_path) -> None:
+    with start_ehr(tmp_path / "hapi.jsonl", dialect="hapi") as ehr:
+        ehr.post("seed", resources=[people.appointment("a1", START)])
+        patched = requests.patch(f"{ehr.url}/Appointment/a1", data=json.dumps(ACCEPT), headers=PATCH, timeout=10)
+        assert ("ETag" in patched.headers, patched.json()["meta"]["versionId"]) == (False, "2")
+        entry = {
+            "resource": people.appointment("a1", START),
+            "request": {"method": "PUT", "url": "Appointment/a1", "ifMatch": 'W/"2"'},
+        }
+        answer = requests.post(ehr.url, json=bundle("transaction", entry), timeout=10).json()
+        assert answer["entry"][0]["response"]["etag"] == "3"
+
+
+def test_restored_from_a_backup_counts_on(held: Running) -> None:
+    for minutes in (40, 50, 60):
+        held.put("resources/Appointment/a1", people.appointment("a1", START, minutes=minutes))
+    held.post("restore", reference="Appointment/a1", version="2")
+    assert (read(held, "Appointment/a1").headers["ETag"], read(held, "Appointment/a1").json()["minutesDuration"]) == (
+        'W/"2"',
+        40,
+    )
+    assert held.patch("resources/Appointment/a1", ACCEPT) == {"version": "3"}
+    with pytest.raises(SandboxFailed):
+        held.post("restore", reference="Appointment/a1", version="9")
+
+
 def test_patch_with_test_operation(held: Running) -> None:
     url = f"{held.url}/Appointment/a1"
     failing = [{"op": "test", "path": "/status", "value": "cancelled"}, *ACCEPT]

@@ -252,6 +252,31 @@ def test_echo_before_the_answer(ehr: Running, receiver) -> None:
     assert notified < answered
 
 
+def test_an_old_push_comes_again(ehr: Running, receiver) -> None:
+    ehr.post("seed", resources=[people.subscription("s", "Appointment?", receiver.url), VISIT])
+    ehr.put("resources/Appointment/a1", VISIT | {"status": "cancelled"})
+    assert ehr.idle()
+    ehr.post("subscriptions/s/resend", reference="Appointment/a1", version="1")
+    assert ehr.idle()
+    assert [got.json["status"] for got in receiver.got][-1] == "booked"
+
+
+def test_r4b_backport_has_a_subscription_status(tmp_path, receiver) -> None:
+    with start_ehr(tmp_path / "j.jsonl", fhir_version="R4B") as ehr:
+        ehr.post("seed", resources=[people.topic_subscription("s", TOPIC, receiver.url, content="full-resource")])
+        ehr.wait_for(lambda running: running.get("state")["subscriptions"]["s"]["status"] == "active")
+        put(ehr, VISIT)
+        assert ehr.idle()
+    handshake, event = (got.json for got in receiver.got)
+    assert (handshake["type"], handshake["entry"][0]["resource"]["type"]) == ("history", "handshake")
+    status, focus = event["entry"]
+    assert (status["resource"]["resourceType"], status["resource"]["notificationEvent"][0]["eventNumber"]) == (
+        "SubscriptionStatus",
+        "1",
+    )
+    assert (focus["resource"]["id"], focus["request"]["method"], focus["response"]["status"]) == ("a1", "POST", "201")
+
+
 def test_polite_keeps_order(tmp_path, receiver) -> None:
     with start_ehr(tmp_path / "j.jsonl", polite=True) as ehr:
         ehr.post("seed", resources=[people.subscription("s", "Appointment?", receiver.url)])

@@ -59,7 +59,7 @@ def perform(service: Service, body: bytes) -> Answer:
                 names[entry.full_url] = "/".join(location.split("/_history/")[0].split("/")[-2:])
         service.commit()
         answers = [made[at] for at in range(len(bundle.entry))]
-    entries = [_response(answer) for answer in answers]
+    entries = [_response(answer, bare=service.bare_etags) for answer in answers]
     written = [reference for answer in answers for reference in answer.written]
     text = _encode({"resourceType": "Bundle", "type": f"{bundle.type}-response", "entry": entries})
     return Answer(200, text, {}, written)
@@ -77,10 +77,10 @@ def _one(service: Service, entry: _Entry, names: dict[str, str]) -> Answer:
     return service.perform(str(entry.request.get("method", "")), url, headers, body)
 
 
-def _response(answer: Answer) -> dict[str, Any]:
+def _response(answer: Answer, *, bare: bool) -> dict[str, Any]:
     response: dict[str, Any] = {"status": str(answer.status)}
     if etag := answer.headers.get("ETag"):
-        response["etag"] = etag
+        response["etag"] = etag.removeprefix('W/"').rstrip('"') if bare else etag
     if location := answer.headers.get("Location"):
         response["location"] = location
     if answer.status >= 400:

@@ -6,11 +6,12 @@
 - `PUT  resources/<Type>/<id>`       a clerk saves the resource · `PATCH` (JSON Patch list) · `DELETE`
 - `POST before-write`    `{"reference": "Appointment/a1", "patch": [...] | "resource": {...}}`: a second writer, once,
                          just before the next PUT or PATCH to it is applied
+- `POST restore`         `{"reference", "version"}`: the EHR comes back from a backup with that version; tells nobody
 - `POST faults`          sets the named ones (`faults.Faults`) · `DELETE faults` clears all
 - `POST settings`        `{"dialect", "fhir_version", "logical_focus", "stale_status", "retry": {"base", "growth", "span"}}`
 - `POST topics`          `{"<canonical>": "Appointment"}`
 - `POST clock`           `{"offset_seconds": n}`: the EHR's `lastUpdated` runs that far ahead
-- `POST subscriptions/<id>/heartbeat` · `POST subscriptions/restart-counters` (HAPI after a restart)
+- `POST subscriptions/<id>/heartbeat` · `POST subscriptions/<id>/resend` `{"reference", "version"}` (an old push again) · `POST subscriptions/restart-counters` (HAPI after a restart)
 - `GET  idle?timeout=s`  waits until every notification is delivered or lost: `{"idle": true, "pending": 0}`
 """
 
@@ -26,6 +27,7 @@ from aiohttp import web
 
 from bridge.sandbox.ehr.faults import Faults
 from bridge.sandbox.ehr.server import Ehr
+from bridge.sandbox.ehr.store import Change
 from bridge.sandbox.server import ControlError, Listeners, answer_json
 
 
@@ -64,6 +66,8 @@ class Control:
                 return answer_json({"ok": True})
             case "POST", ["subscriptions", id, "heartbeat"]:
                 return answer_json({"delivered": await self.ehr.delivery.heartbeat(self.ehr.delivery.standings[id])})
+            case "POST", ["subscriptions", id, "resend"]:
+                return answer_json(self._resend(id, msgspec.json.decode(body)))
             case "POST", [name]:
                 return answer_json(self._set(name, msgspec.json.decode(body)))
         raise ControlError(f"no such control: {request.method} {request.path}")
@@ -116,12 +120,26 @@ class Control:
         self.ehr.journal.record("note", event="faults", faults=asdict(self.ehr.faults))
         return asdict(self.ehr.faults)
 
+    def _resend(self, id: str, values: dict[str, Any]) -> dict[str, Any]:  # noqa: A002
+        kind, _, name = values["reference"].partition("/")
+        history = self.ehr.store.history(kind, name)
+        at = next(at for at, held in enumerate(history) if held.version == str(values["version"]))
+        change = Change(history[at], history[at - 1] if at else None, "control")
+        self.ehr.delivery.resend(self.ehr.delivery.standings[id], change)
+        return {"ok": True}
+
     def _set(self, name: str, values: dict[str, Any]) -> dict[str, Any]:
         ehr = self.ehr
         if name == "before-write":
             ehr.second_writer[values["reference"]].append(values)
         elif name == "topics":
             ehr.topics.update(values)
+        elif name == "restore":
+            kind, _, id = values["reference"].partition("/")  # noqa: A001
+            ehr.store.restore(kind, id, str(values["version"]))
+            ehr.journal.record(
+                "note", event="restored", ids={"reference": values["reference"], "version": values["version"]}
+            )
         elif name == "clock":
             ehr.clock_offset = timedelta(seconds=float(values["offset_seconds"]))
         elif name == "settings":

@@ -116,6 +116,10 @@ class Delivery:
                 self._put(standing, parcel, self._delay())
         return firsts
 
+    def resend(self, standing: Standing, change: Change) -> None:
+        """Send one change again, however old: what a queue somewhere on the way may do."""
+        self._put(standing, _Parcel([change]), 0.0)
+
     def _delay(self) -> float:
         late = self._rng.uniform(0.05, 1.0) if self._rng.random() < self._faults.reorder else 0.0
         return self._faults.delay + late

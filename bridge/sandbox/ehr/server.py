@@ -57,6 +57,7 @@ class Ehr:
             publish=self._publish,
             before_write=self._before_write,
             stale_status=409 if options.dialect == "hapi" else 412,
+            bare_etags=options.dialect == "hapi",
             fhir_version=VERSIONS[options.fhir_version],
         )
         workers = 1 if options.polite else options.workers

@@ -40,6 +40,7 @@ class Service:
     publish: Callable[[Change], None]
     before_write: Callable[[str], None]
     stale_status: int = 412  # what a stale If-Match gets: 412 by the specification, 409 by HAPI
+    bare_etags: bool = False  # HAPI: no ETag on the answer to a PATCH, and one without W/"" inside a Bundle's response
     fhir_version: str = "4.0.1"
     _pending: list[Change] | None = None
 
@@ -211,6 +212,8 @@ class Service:
         self._tell(Change(now, before, "client"))
         created = held is None or held.deleted
         about = self._about(now) | {"Location": f"{self.base()}/{now.reference}/_history/{now.version}"}
+        if method == "PATCH" and self.bare_etags:
+            del about["ETag"]
         minimal = "return=minimal" in headers.get("prefer", "")
         return Answer(
             201 if created else 200, b"" if minimal else now.raw, about, [f"{now.reference}/_history/{now.version}"]

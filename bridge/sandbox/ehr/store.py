@@ -107,6 +107,19 @@ class Store:
             self._undo.append((resource_type, id))
         return version, before
 
+    def restore(self, resource_type: str, id: str, version: str) -> Version:  # noqa: A002
+        """Go back to an older version, as an EHR restored from a backup does: the next write counts on from there.
+
+        Raises:
+            KeyError: it never had that version.
+        """
+        versions = self._versions[resource_type].get(id, [])
+        at = next((at for at, held in enumerate(versions) if held.version == version), None)
+        if at is None:
+            raise KeyError(f"{resource_type}/{id}/_history/{version}")
+        del versions[at + 1 :]
+        return versions[-1]
+
     def begin(self) -> None:
         self._undo = []
 
