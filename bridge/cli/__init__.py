@@ -33,6 +33,7 @@ class Verb:
 
 
 VERBS = (
+    Verb("serve", "bridge.cli.serve:serve", "Run the engine: doors, loops, console."),
     Verb("check", "bridge.cli.check:check", "Check config, mappings, templates and replies; all problems at once."),
     Verb("explain", "bridge.cli.explain:explain", "What a code means and what to do: BR011, wa:131047, StoreLocked."),
 )

@@ -13,15 +13,17 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, or_, select, update
+from sqlalchemy import Connection, Row, or_, select, update
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from bridge.engine import accounts, people_events, persons, replies, statuses
+from bridge.engine.fates import Fate, settle
+from bridge.engine.fates import wait as put_off
 from bridge.engine.news import Change, News, Snapshot
 from bridge.engine.pokes import Pokes
 from bridge.engine.reads import Reader
 from bridge.engine.site import Site
-from bridge.engine.truth import Event, Fate, Group, Judge, Pending, Truth, Waiting
+from bridge.engine.truth import Event, Group, Judge, Pending, Truth, Waiting
 from bridge.errors import BridgeError
 from bridge.fhir.pieces import parse_piece
 from bridge.ledger import faults, lanes, outbox
@@ -319,25 +321,4 @@ class Applier:
         """Rows that cannot be applied now keep their reason and their next try."""
         with self._site.store.write() as connection:
             now = self._site.store.now(connection)
-            connection.execute(
-                update(inbox)
-                .where(inbox.c.id == bindparam("b"), inbox.c.fate.is_(None))
-                .values(reason=bindparam("r"), next_try=bindparam("n"), tries=bindparam("t")),
-                [
-                    {"b": e.id, "r": waiting.reason, "n": now + int(waiting.seconds * SECOND), "t": e.tries + 1}
-                    for e in events
-                ],
-            )
-
-
-def settle(connection: Connection, fates: Sequence[Fate], now: int) -> int:
-    """Write fates once: a row that has one keeps it."""
-    if not fates:
-        return 0
-    connection.execute(
-        update(inbox)
-        .where(inbox.c.id == bindparam("b"), inbox.c.fate.is_(None))
-        .values(fate=bindparam("f"), reason=bindparam("r"), planned=bindparam("p"), settled_at=now, next_try=None),
-        [{"b": f.event, "f": f.fate, "r": f.reason, "p": f.planned} for f in fates],
-    )
-    return len(fates)
+            put_off(connection, [(e.id, e.tries) for e in events], waiting.reason, now + int(waiting.seconds * SECOND))

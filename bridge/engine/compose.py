@@ -213,6 +213,7 @@ def message(
         "mapping_version": mapping.version,
         "template": rendered.template if rendered is not None else None,
         "language": rendered.language if rendered is not None else draft.language,
+        "zone": draft.zone,
         "purpose": mapping.consent.purpose,
         "person_id": about.person_id,
         "patient_id": about.patient_id,

@@ -17,10 +17,11 @@ from sqlalchemy import Row
 
 from bridge.engine import compose, persons
 from bridge.engine.compose import About, Draft, Scene
+from bridge.engine.fates import Fate
 from bridge.engine.persons import PersonChange
 from bridge.engine.reads import Failed, Found, Reader
 from bridge.engine.site import Site
-from bridge.engine.truth import Fate, Group, Pending, Truth, Waiting, version_values
+from bridge.engine.truth import Group, Pending, Truth, Waiting, version_values
 from bridge.errors import UnreadableResource
 from bridge.ledger import keys, states
 from bridge.ledger.clock import to_us
@@ -99,7 +100,7 @@ class News:
         revision = change.revision + 1
         try:
             if kind == "Consent":
-                self._consents(change, truth)
+                self._consents(change, truth, held)
             self._messages(change, snapshot, truth, held, revision, kind, prime=prime)
         except _NeedReads as missing:
             return missing.state
@@ -149,7 +150,7 @@ class News:
 
     # --- consents --------------------------------------------------------------------------------------------------
 
-    def _consents(self, change: Change, truth: Truth) -> None:
+    def _consents(self, change: Change, truth: Truth, held: Any) -> None:
         site, group = self._site, change.group
         settings = site.settings
         subject = truth.projection.subject
@@ -171,6 +172,9 @@ class News:
                     zone=settings.ehrs[group.ehr].zone or settings.site.zone,
                 )
             ]
+        named = {row[0] for row in rows}
+        dropped = set(held.purposes) - named if held is not None else set()
+        rows += [(purpose, "silent", site.now(), None, None) for purpose in sorted(dropped)]
         for purpose, decision, at, start, end in rows:
             change.consents.append({
                 "id": site.ids(), "person_id": person_id, "purpose": purpose, "decision": decision,

@@ -13,12 +13,13 @@ from typing import Any
 import msgspec
 from sqlalchemy import Row
 
+from bridge.engine.fates import Fate
 from bridge.engine.reads import Failed, Found
 from bridge.engine.site import Site
 from bridge.errors import UnreadableResource
 from bridge.fhir.pieces import Piece
 from bridge.fhir.versions import Version, freshness, number, version_of
-from bridge.ledger.clock import SECOND, from_us, to_us
+from bridge.ledger.clock import from_us, to_us
 from bridge.mappers.events import RESOURCES, same
 
 _CLEAN = re.compile(r"[A-Za-z0-9.-]{1,64}")  # what may stand in a clear column
@@ -46,14 +47,6 @@ class Group:
     reference: str
     key: str
     events: list[Event]
-
-
-@dataclass(slots=True)
-class Fate:
-    event: int
-    fate: str
-    reason: str | None = None
-    planned: int | None = None
 
 
 @dataclass(slots=True)
@@ -238,6 +231,3 @@ def version_values(version: Version | None, etag: str | None) -> dict[str, objec
     clean = version.version_id if version.version_id and _CLEAN.fullmatch(version.version_id) else None
     tag = etag if etag and _TAG.fullmatch(etag) else None
     return {"version": clean, "last_updated": to_us(at) if at is not None else None, "etag": tag}
-
-
-__all__ = ["SECOND", "Event", "Fate", "Group", "Judge", "Pending", "Truth", "Waiting", "version_values"]

@@ -192,3 +192,8 @@ def parse_piece(body: bytes) -> Piece:
         raw=base64.b64decode(data.get("raw", "")),
         body=body,
     )
+
+
+def hint_piece(reference: str) -> Piece:
+    """A piece that asks for a read of `reference`, made by ourselves after a search."""
+    return _stored(Piece(kind="hint", reference=reference))

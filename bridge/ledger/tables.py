@@ -112,6 +112,7 @@ outbox = Table(
     Column("config_version", Text, nullable=False),
     Column("template", Text),
     Column("language", Text),
+    Column("zone", Text),  # that days and times are told in
     Column("purpose", Text),
     Column("person_id", Id),  # whom we address
     Column("patient_id", Id),  # whom it is about
@@ -121,6 +122,9 @@ outbox = Table(
     Column("not_after", At),  # business
     Column("retry_at", At),  # machine; back-off
     Column("quiet", Boolean, nullable=False, server_default=text("false")),  # respects quiet hours
+    Column(
+        "attempted", Boolean, nullable=False, server_default=text("false")
+    ),  # rendered and tried: not rendered again
     Column("tries", Integer, nullable=False, server_default="0"),
     Column("cost", Text),  # pricing category Meta's webhook named
     Column("planned_at", At, nullable=False),  # business

@@ -223,7 +223,8 @@ class Fence:
             outbox.move(connection, ids, state, now, reason=reason, only_from=("ready",))
         if moved:
             outbox.move(connection, moved, "planned", now, reason="quiet hours", only_from=("ready",))
-            outbox.set_many(connection, [{"id": i, "not_before": at} for i, at in moved.items()], ["not_before"])
+            rows = [{"id": i, "not_before": at, "attempted": True} for i, at in moved.items()]
+            outbox.set_many(connection, rows, ["not_before", "attempted"])
         gone = {f.message for f in result.fenced}
         if gone:
             left = outbox.move(connection, gone, "sending", now, only_from=("ready",))

@@ -156,7 +156,12 @@ class Recorder:
     def _refused(self, connection: Connection, result: Result, row: Any, now: int) -> None:
         reaction = result.reaction
         reason = result.reason
-        if reaction is None or reaction.kind in ("permanent", "optout", "window"):
+        if reaction is not None and reaction.alarm and reaction.kind != "alarm_stop":
+            audit.record(
+                connection, row=self._ids(), at=now, action=audit.ALARM, subject=f"msg_{row.id}",
+                detail={"why": reason, "code": result.code},
+            )  # fmt: skip
+        if reaction is None or reaction.final:
             outbox.move(connection, [row.id], "failed", now, reason=reason, only_from=("sending",))
             return
         if reaction.kind == "unsure":
@@ -173,7 +178,7 @@ class Recorder:
                 )  # fmt: skip
             return
         tries = row.tries + 1
-        if tries >= MAX_TRIES:
+        if tries > (reaction.tries if reaction.tries is not None else MAX_TRIES):
             outbox.move(
                 connection, [row.id], "failed", now, reason=f"{reason}; tried {tries} times", only_from=("sending",)
             )
@@ -184,7 +189,11 @@ class Recorder:
         else:
             wait = max(min(BACKOFF * 2 ** (tries - 1), LONGEST_BACKOFF), int((reaction.seconds or 0) * SECOND))
         if outbox.move(connection, [row.id], "planned", now, reason=reason, only_from=("sending",)):
-            outbox.set_many(connection, [{"id": row.id, "retry_at": now + wait, "tries": tries}], ["retry_at", "tries"])
+            outbox.set_many(
+                connection,
+                [{"id": row.id, "retry_at": now + wait, "tries": tries, "attempted": True}],
+                ["retry_at", "tries", "attempted"],
+            )
 
     def _pause(self, connection: Connection, name: str, until: int, reason: str | None) -> None:
         statement = lanes.upsert(connection.dialect.name)(number).values(key=name, paused_until=until, reason=reason)

@@ -157,7 +157,7 @@ class Sender:
         if not isinstance(answer, Answer):
             reason = getattr(answer, "reason", "no answer")
             return Result(fenced.message, fenced.n, "doubt", reason=f"the answer was lost: {reason}")
-        receipt = cloud_api.receipt(answer.status, answer.body)
+        receipt = cloud_api.receipt(answer.status, answer.body, answer.retry_after)
         if isinstance(receipt, cloud_api.Accepted):
             return Result(
                 fenced.message, fenced.n, "accepted", http=answer.status, wamid=receipt.wamid, user_id=receipt.user_id

@@ -1,0 +1,164 @@
+"""Wiring: settings in, a running engine out. `bridge serve` and `bridge demo` start the same one."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Sequence
+from typing import Any
+
+from flask import Flask
+from sqlalchemy import update
+
+from bridge.console.app import console_app
+from bridge.control import Control
+from bridge.engine import persons
+from bridge.engine.apply import Applier
+from bridge.engine.content import load_content
+from bridge.engine.pump import Pump
+from bridge.engine.reads import Reader
+from bridge.engine.site import Site
+from bridge.engine.writes import Writer
+from bridge.fhir.client import EhrClient
+from bridge.fhir.routes import ehr_door
+from bridge.http import Listener
+from bridge.inbound.routes import whatsapp_door
+from bridge.ledger import lanes
+from bridge.ledger.clock import Clock, Ids
+from bridge.ledger.crypto import Crypto
+from bridge.ledger.inbox import Inbox
+from bridge.ledger.schema import migrate
+from bridge.ledger.store import Store
+from bridge.ledger.tables import outbox, write
+from bridge.outbound.record import Result
+from bridge.outbound.sender import Sender
+from bridge.settings import Settings
+
+log = logging.getLogger(__name__)
+
+DOOR_THREADS = 32  # they wait for the group commit: more waiting, larger commits
+CONSOLE_THREADS = 4
+KNOWN = 50_000  # links kept in memory so that they are written once
+
+
+class Engine:
+    """One engine process: doors, loops, console."""
+
+    def __init__(self, settings: Settings, *, clock: Clock | None = None) -> None:
+        """Takes the store's lock and brings its schema up to date; starts nothing.
+
+        Raises: Refused, StoreLocked.
+        """
+        self.settings = settings
+        self._known: dict[tuple[int, str], str] = {}  # links that are written already
+        content = load_content(settings)
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        store = Store(settings.store.url)
+        if settings.store.sqlite:
+            store.lock(settings.data_dir)
+        migrate(store)
+        crypto = Crypto(settings.security.data_keys, settings.security.index_key)
+        self.site = Site(
+            settings=settings,
+            store=store,
+            crypto=crypto,
+            ids=Ids(),
+            clock=clock or Clock(),
+            node=self._node(),
+            content=content,
+            clients={key: EhrClient(ehr) for key, ehr in settings.ehrs.items() if ehr.base_url},
+        )
+        site = self.site
+        self.inbox = Inbox(store, crypto, site.ids, content.version, site.wake_apply.set)
+        self.reader = Reader(site.clients, store.now, lambda: self.applier.answered())  # noqa: PLW0108  it is made below
+        self.applier = Applier(site, self.reader)
+        self.writer = Writer(site, self.reader)
+        self.pump = Pump(site, self.reader)
+        self.sender = Sender(settings, store, crypto, site.ids, site.clock, site.node, site.quiet_until, self._learned)
+        site.wake_sender = self.sender.wake
+        self.doors = Listener(
+            doors_app(settings, self.inbox),
+            settings.listen.doors.host,
+            settings.listen.doors.port,
+            DOOR_THREADS,
+            "doors",
+        )
+        self.console = Listener(
+            console_app(site), settings.listen.console.host, settings.listen.console.port, CONSOLE_THREADS, "console"
+        )
+        self.control = Control(site, settings.data_dir / "engine.sock")
+
+    def _node(self) -> str:
+        """This node's name, kept in the data folder so that its next life can end its last one's leases."""
+        path = self.settings.data_dir / "node"
+        if not path.exists():
+            path.write_text(secrets.token_hex(6), encoding="ascii")
+        return path.read_text(encoding="ascii").strip()
+
+    def start(self) -> None:
+        """Everything runs when this returns; the doors last."""
+        self._take_over()
+        self.inbox.start()
+        self.sender.start()
+        self.applier.start()
+        self.writer.start()
+        self.pump.start()
+        self.control.start()
+        self.console.start()
+        self.doors.start()
+        log.info("engine started", extra={"node": self.site.node})
+
+    def _take_over(self) -> None:
+        """What an earlier life of this node held is free at once: it is dead, we have its name."""
+        site = self.site
+        with site.store.write() as connection:
+            lanes.forget_node(connection, site.node)
+            connection.execute(
+                update(write).where(write.c.owner == site.node, write.c.state == "sending").values(lease_until=0)
+            )
+
+    def stop(self) -> None:
+        """SIGTERM: doors close, sends in flight end or are taken back, leases are freed."""
+        site = self.site
+        self.doors.stop()
+        self.inbox.stop()
+        self.sender.stop()
+        site.stopping.set()
+        for loop in (self.applier, self.pump, self.writer):
+            loop.stop()
+        self.reader.stop()
+        self.console.stop()
+        self.control.stop()
+        with site.store.write() as connection:
+            lanes.forget_node(connection, site.node)
+        site.store.close()
+        log.info("engine stopped", extra={"node": site.node})
+
+    def _learned(self, results: Sequence[Result]) -> None:
+        """User ids that WhatsApp's answers named belong to whom we wrote to."""
+        named = {r.message: r.user_id for r in results if r.user_id is not None}
+        if not named:
+            return
+        site = self.site
+        with site.store.read() as connection:
+            rows: Any = connection.execute(
+                outbox.select().with_only_columns(outbox.c.id, outbox.c.person_id).where(outbox.c.id.in_(list(named)))
+            ).all()
+        links = {(row.person_id, named[row.id]): "send" for row in rows if row.person_id is not None}
+        fresh = {link: proof for link, proof in links.items() if link not in self._known}
+        if not fresh:
+            return
+        with site.store.write() as connection:
+            persons.learn(connection, site, fresh)
+        self._known.update(fresh)
+        while len(self._known) > KNOWN:
+            self._known.pop(next(iter(self._known)))
+
+
+def doors_app(settings: Settings, inbox: Inbox) -> Flask:
+    """The application of `listen.doors`."""
+    app = Flask("bridge.doors", static_folder=None)
+    app.url_map.strict_slashes = False
+    app.register_blueprint(ehr_door(settings, inbox))
+    app.register_blueprint(whatsapp_door(settings, inbox))
+    return app

@@ -1,0 +1,72 @@
+"""`bridge serve`: one engine process until SIGTERM."""
+
+from __future__ import annotations
+
+import gc
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+from typing import Any
+
+from bridge.cli import DEFAULT_CONFIG, ConfigOption
+from bridge.settings import load_settings
+
+# Only these keys of a log record are printed beside its phrase: ids and figures. Everything else stays out.
+KEYS = ("cause", "node", "error", "event", "events", "message_id", "subject", "requests", "ehr", "type", "write")
+
+
+class _Lines(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, Any] = {
+            "at": self.formatTime(record),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        line |= {key: getattr(record, key) for key in KEYS if hasattr(record, key)}
+        if record.exc_info and record.exc_info[0] is not None:
+            line["exception"] = record.exc_info[0].__name__  # its message may quote data; where it was thrown may not
+            trace = record.exc_info[2]
+            while trace is not None and trace.tb_next is not None:
+                trace = trace.tb_next
+            if trace is not None:
+                line["where"] = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
+        return json.dumps(line, default=str)
+
+
+def set_up_logging() -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Lines())
+    logging.basicConfig(level=os.environ.get("BRIDGE_LOG", "INFO").upper(), handlers=[handler], force=True)
+    for quiet in ("alembic", "urllib3", "asyncio", "werkzeug"):
+        logging.getLogger(quiet).setLevel(logging.WARNING)
+
+
+def serve(config: ConfigOption = DEFAULT_CONFIG) -> None:
+    """Run the engine: doors, loops, console."""
+    set_up_logging()
+    settings = load_settings(config, os.environ)
+    from bridge.app import Engine  # late: a refused config answers at once
+
+    engine = Engine(settings)
+    stop = threading.Event()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(name, lambda *_: stop.set())
+    engine.start()
+    gc.collect()
+    gc.freeze()  # what is loaded now lives as long as the process: the collector need not look at it again
+    print(
+        json.dumps(
+            {
+                "ready": True,
+                "doors": f"http://{settings.listen.doors}",
+                "console": f"http://{settings.listen.console}",
+            }
+        ),
+        flush=True,
+    )
+    stop.wait()
+    engine.stop()

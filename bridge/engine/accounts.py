@@ -1,0 +1,115 @@
+"""What Meta says of what is ours: templates, numbers, accounts, limits. Everything else is kept and shown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Connection, select
+
+from bridge.engine.fates import Fate, settle
+from bridge.engine.site import Site
+from bridge.errors import BridgeError
+from bridge.inbound.providers.cloud_api import update_from_stored
+from bridge.inbound.providers.updates import Account, Update
+from bridge.ledger import lanes
+from bridge.ledger.tables import inbox, number, portfolio, template
+
+TIERS = {"TIER_250": 250, "TIER_2K": 2_000, "TIER_10K": 10_000, "TIER_100K": 100_000}
+STOPS = frozenset({"ACCOUNT_RESTRICTION", "DISABLED_UPDATE", "ACCOUNT_VIOLATION"})
+
+
+class Accounts:
+    """Applies waiting `account` events."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+
+    def run(self, limit: int = 100) -> int:
+        site = self._site
+        with site.store.read() as connection:
+            rows = connection.execute(
+                select(inbox.c.id, inbox.c.body, inbox.c.key_id)
+                .where(inbox.c.fate.is_(None), inbox.c.kind == "account")
+                .order_by(inbox.c.id)
+                .limit(limit)
+            ).all()
+        if not rows:
+            return 0
+        read: list[tuple[int, Update]] = []
+        fates: list[Fate] = []
+        for row in rows:
+            try:
+                plain = site.crypto.decrypt(row.body, row.key_id, "inbox", "body", row.id)
+                read.append((row.id, update_from_stored(plain)))
+            except (BridgeError, ValueError, KeyError, TypeError) as error:
+                fates.append(Fate(row.id, "failed", f"its row cannot be read: {type(error).__name__}"))
+        with site.store.write() as connection:
+            now = site.store.now(connection)
+            for event, update in read:
+                fates.append(Fate(event, *self._apply(connection, update, now)))
+            return settle(connection, fates, now)
+
+    def _apply(self, connection: Connection, update: Update, now: int) -> tuple[str, str]:
+        if not isinstance(update, Account):
+            return "ignored", f"{update.kind}: kept, nothing here acts on it"
+        field = update.where.field or "unknown"
+        value: Mapping[str, Any] = update.raw if isinstance(update.raw, dict) else {}
+        if field == "message_template_status_update" and update.event:
+            self._template(connection, update, value, now)
+            return "applied", f"template {update.event}"
+        if field == "phone_number_quality_update" and update.event:
+            self._quality(connection, update, value)
+            return "applied", f"number {update.event}"
+        if field == "business_capability_update":
+            self._tier(connection, update, value)
+            return "applied", "messaging limit"
+        if field == "account_update" and update.event in STOPS:
+            self._site.alarm(connection, f"waba {field}", f"Meta reports {update.event}: look at the account")
+            return "applied", str(update.event)
+        return "ignored", f"{field[:60]}: kept, nothing here acts on it"
+
+    def _template(self, connection: Connection, update: Account, value: Mapping[str, Any], now: int) -> None:
+        name = value.get("message_template_name")
+        language = value.get("message_template_language")
+        if not isinstance(name, str) or not isinstance(language, str):
+            return
+        if name not in self._site.content.catalogue.templates:
+            return  # somebody else's template of the same account: no name of it is stored
+        statement = lanes.upsert(connection.dialect.name)(template).values(
+            waba=update.where.waba_id or "", name=name, language=language.replace("-", "_"), status=update.event, at=now
+        )
+        connection.execute(
+            statement.on_conflict_do_update(
+                index_elements=["waba", "name", "language"],
+                set_={"status": statement.excluded.status, "at": statement.excluded.at},
+            )
+        )
+        if update.event in {"PAUSED", "DISABLED", "REJECTED"}:
+            self._site.alarm(connection, f"template {name}", f"Meta set it to {update.event}: its messages are held")
+
+    def _numbers(self, update: Account, value: Mapping[str, Any]) -> list[str]:
+        wanted = "".join(c for c in str(value.get("display_phone_number", "")) if c.isdigit())
+        ours = [n for n in self._site.settings.numbers.values() if n.waba_id == update.where.waba_id]
+        return [n.key for n in ours] if wanted or ours else []
+
+    def _quality(self, connection: Connection, update: Account, value: Mapping[str, Any]) -> None:
+        for key in self._numbers(update, value):
+            statement = lanes.upsert(connection.dialect.name)(number).values(key=key, quality=update.event)
+            connection.execute(
+                statement.on_conflict_do_update(index_elements=["key"], set_={"quality": statement.excluded.quality})
+            )
+            if update.event == "FLAGGED":
+                self._site.alarm(connection, f"number {key}", "Meta flagged its quality")
+
+    def _tier(self, connection: Connection, update: Account, value: Mapping[str, Any]) -> None:
+        limit = value.get("max_daily_conversations_per_business", value.get("max_daily_conversation_per_phone"))
+        tier = TIERS.get(limit) if isinstance(limit, str) else limit if isinstance(limit, int) else None
+        for known in self._site.settings.numbers.values():
+            if known.waba_id == update.where.waba_id:
+                statement = lanes.upsert(connection.dialect.name)(portfolio).values(
+                    key=known.portfolio, tier=tier if tier is not None and tier > 0 else None
+                )
+                connection.execute(
+                    statement.on_conflict_do_update(index_elements=["key"], set_={"tier": statement.excluded.tier})
+                )

@@ -1,0 +1,272 @@
+"""Carrying out one write: what to build, whom to ask, what the outcome means. Blocks on the network; no transaction is open."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, select, update
+
+from bridge.engine.reads import Found, Reader
+from bridge.engine.site import Site
+from bridge.engine.truth import version_values
+from bridge.errors import UnreadableResource
+from bridge.fhir import build, projection, writeback
+from bridge.fhir.client import EhrClient, Missing
+from bridge.fhir.versions import version_of
+from bridge.ledger.clock import from_us
+from bridge.ledger.lanes import upsert
+from bridge.ledger.tables import attempt, mark, outbox, person, resource, turn, write
+from bridge.mappers.events import RESOURCES, same
+from bridge.outbound.content import Content
+
+REPLY = {"confirm": "confirmed", "cancel": "cancelled"}
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a write, and what the patient is to read."""
+
+    state: str  # asked (again), done, merged, refused, held
+    reason: str | None = None
+    retry_after: float | None = None
+    reply: str | None = None
+    fields: Mapping[str, str] = field(default_factory=dict)
+    apply: Callable[[Connection, int], None] | None = None  # further rows, in the recording transaction
+
+
+class Carrying:
+    """Knows every verb of `write`."""
+
+    def __init__(self, site: Site, reader: Reader) -> None:
+        self._site = site
+        self._reader = reader
+
+    def carry(self, row: Any) -> Outcome:
+        """Do it.
+
+        Raises: EhrUnreachable, EhrRefused.
+        """
+        client = self._site.clients.get(row.ehr)
+        if client is None:
+            return Outcome("held", "this EHR has no base_url", reply="not_done" if row.verb in REPLY else None)
+        if row.verb in REPLY:
+            return self._command(row, client)
+        if row.verb in ("stop", "start"):
+            return self._consent(row, client)
+        if row.verb == "communication":
+            return self._out(row, client)
+        return self._in(row, client)
+
+    # --- a patient's decision about a visit ------------------------------------------------------------------------
+
+    def _command(self, row: Any, client: EhrClient) -> Outcome:
+        site = self._site
+        wanted = self._wanted(row)
+        mode = site.settings.ehrs[row.ehr].writeback.appointment
+        if mode == "none":
+            return Outcome("held", "appointments are not written back here", reply="not_done")
+        result = writeback.carry_out(
+            client,
+            row.verb,
+            wanted["reference"],
+            wanted["patient"],
+            wanted["actor"],
+            mode=mode,
+            expected=writeback.Expected(start=wanted["start"]),
+            fhir_version=site.settings.ehrs[row.ehr].fhir_version,
+            about_to_write=lambda raw: self._remember(row, raw),
+        )
+        if isinstance(result, writeback.Done):
+            self._reader.put(
+                row.ehr, wanted["reference"], Found(site.store.now(), dict(result.resource), "found", result.etag)
+            )
+            return Outcome(
+                "done",
+                reply=REPLY[row.verb],
+                apply=lambda c, now: self._own_revision(c, row, result.resource, result.etag),
+            )
+        if isinstance(result, writeback.Refused):
+            return Outcome("refused", result.reason, reply="not_done", apply=lambda c, now: self._open_turn(c, row))
+        return Outcome("held", result.reason, reply="not_done", apply=lambda c, now: self._open_turn(c, row))
+
+    def _remember(self, row: Any, raw: Mapping[str, Any]) -> None:
+        """Store what the EHR will show us, before it can: its notification often comes before its answer."""
+        site = self._site
+        try:
+            plain = self._projected(row.ehr, raw)
+        except UnreadableResource:
+            return
+        with site.store.write() as connection:
+            connection.execute(
+                update(write)
+                .where(write.c.id == row.id)
+                .values(echo=site.crypto.encrypt(plain, "write", "echo", row.id), key_id=row.key_id)
+            )
+
+    def _projected(self, ehr: str, raw: Mapping[str, Any]) -> bytes:
+        settings = self._site.settings
+        kind = RESOURCES["Appointment"]
+        projected = kind.project(
+            raw,
+            settings.ehrs[ehr].fhir_version,
+            zone=settings.ehrs[ehr].zone or settings.site.zone,
+            now=self._site.now(),
+        )
+        return msgspec.json.encode(kind.to_json(projected))
+
+    def _own_revision(self, connection: Connection, row: Any, raw: Mapping[str, Any], etag: str | None) -> None:
+        """The EHR's answer to our write is a revision of our own doing: it plans nothing, and it is what the patient knows."""
+        site = self._site
+        held = connection.execute(select(resource).where(resource.c.key == row.resource_key).with_for_update()).first()
+        if held is None:
+            return
+        kind = RESOURCES["Appointment"]
+        now = kind.from_json(msgspec.json.decode(self._projected(row.ehr, raw)))
+        plain = site.crypto.decrypt(held.projection, held.key_id, "resource", "projection", held.key)
+        before = kind.from_json(msgspec.json.decode(plain))
+        values: dict[str, object] = version_values(version_of(raw), etag)
+        if not same(before, now):
+            encoded = msgspec.json.encode(kind.to_json(now))
+            values |= {
+                "revision": held.revision + 1,
+                "key_id": site.crypto.key_id,
+                "projection": site.crypto.encrypt(encoded, "resource", "projection", held.key),
+                "baseline": site.crypto.encrypt(encoded, "resource", "baseline", held.key),
+                "baseline_revision": held.revision + 1,
+                "changed_at": site.clock.now_us(),
+            }
+            if now.status not in ("booked", "pending"):
+                connection.execute(
+                    update(outbox)
+                    .where(
+                        outbox.c.resource_key == held.key,
+                        outbox.c.state.in_(("planned", "ready")),
+                        outbox.c.answers.is_(None),
+                    )
+                    .values(
+                        state="cancelled",
+                        reason="the patient cancelled in this chat",
+                        changed_at=site.store.now(connection),
+                    )
+                )
+        if values:
+            connection.execute(update(resource).where(resource.c.key == held.key).values(**values))
+        connection.execute(update(write).where(write.c.id == row.id).values(echo=None))
+
+    @staticmethod
+    def _open_turn(connection: Connection, row: Any) -> None:
+        connection.execute(
+            update(turn)
+            .where(turn.c.id == row.turn_id)
+            .values(open=True, reason=f"{row.verb} could not be written to the EHR")
+        )
+
+    # --- consent ---------------------------------------------------------------------------------------------------
+
+    def _consent(self, row: Any, client: EhrClient) -> Outcome:
+        wanted = self._wanted(row)
+        recognised = self._site.settings.consent.recognise
+        system, _, code = recognised[0].category.rpartition("|") if recognised else ("http://loinc.org", "|", "89057-4")
+        built = build.consent(
+            decision_id=f"turn_{wanted['turn']}",
+            patient=wanted["patient"],
+            performer=wanted["patient"],
+            decision=wanted["decision"],
+            decided_at=from_us(wanted["at"]),
+            category=(system, code),
+        )
+        return self._project(row, client, built)
+
+    # --- communications --------------------------------------------------------------------------------------------
+
+    def _out(self, row: Any, client: EhrClient) -> Outcome:
+        site = self._site
+        with site.store.read() as connection:
+            message = connection.execute(select(outbox).where(outbox.c.id == row.message_id)).first()
+            if message is None:
+                return Outcome("merged", "the message is gone")
+            persons = {
+                p.id: p.ref
+                for p in connection.execute(
+                    select(person.c.id, person.c.ref).where(person.c.id.in_([message.person_id, message.patient_id]))
+                )
+            }
+            proof = connection.execute(
+                select(attempt)
+                .where(attempt.c.message == message.id, attempt.c.body.is_not(None))
+                .order_by(attempt.c.n.desc())
+            ).first()
+        if site.settings.ehrs[row.ehr].writeback.communication != "create":
+            return Outcome("merged", "communications are not written back here")
+        patient, recipient = persons.get(message.patient_id), persons.get(message.person_id)
+        if patient is None or recipient is None:
+            return Outcome("held", "the patient's reference cannot stand in clear")
+        content = Content.from_bytes(
+            site.crypto.decrypt(message.content, message.key_id, "outbox", "content", message.id)
+        )
+        wamid = None
+        if proof is not None:
+            plain = site.crypto.decrypt(proof.body, proof.key_id, "attempt", "body", f"{proof.message}.{proof.n}")
+            wamid = msgspec.json.decode(plain).get("wamid")
+        built = build.communication_out(
+            message=f"msg_{message.id}",
+            state=message.state,
+            patient=patient,
+            recipient=recipient,
+            about=[message.resource_ref] if message.resource_ref else [],
+            text=content.body,
+            wamid=wamid,
+            sent=from_us(message.sent_at or message.accepted_at) if (message.sent_at or message.accepted_at) else None,
+            received=from_us(message.delivered_at) if message.delivered_at else None,
+            category="reminder" if message.offset else "notification",
+            sender=site.settings.site.name,
+        )
+        return self._project(row, client, built)
+
+    def _in(self, row: Any, client: EhrClient) -> Outcome:
+        site = self._site
+        wanted = self._wanted(row)
+        known = None
+        if wanted["message"] is not None:
+            known = self._known(f"communication:{wanted['message']}")
+        built = build.communication_in(
+            turn=f"turn_{row.turn_id}",
+            patient=wanted["patient"],
+            sender=wanted["sender"],
+            about=[wanted["about"]] if wanted["about"] else [],
+            received=from_us(wanted["at"]),
+            text=wanted["text"] or f"[{wanted['type']}]",
+            wamid=wanted["wamid"],
+            in_response_to=known,
+            recipient=site.settings.site.name,
+        )
+        return self._project(row, client, built)
+
+    def _project(self, row: Any, client: EhrClient, built: dict[str, Any]) -> Outcome:
+        """Create it, or bring the one that is there to it; a create whose answer was lost is searched first."""
+        written = projection.project(client, built, known=self._known(f"written:{row.id}"), look_first=row.attempts > 0)
+        if isinstance(written, Missing):
+            return Outcome("merged", "somebody deleted it in the EHR")
+        reference = written.reference
+
+        def note(connection: Connection, now: int) -> None:
+            if row.verb == "communication" and reference is not None:
+                statement = upsert(connection.dialect.name)(mark).values(
+                    key=f"communication:{row.message_id}", value=reference, at=now
+                )
+                connection.execute(statement.on_conflict_do_nothing(index_elements=["key"]))
+
+        return Outcome("done", apply=note)
+
+    def _known(self, key: str) -> str | None:
+        with self._site.store.read() as connection:
+            value = connection.execute(select(mark.c.value).where(mark.c.key == key)).scalar()
+        return str(value) if value is not None else None
+
+    def _wanted(self, row: Any) -> dict[str, Any]:
+        plain = self._site.crypto.decrypt(row.wanted, row.key_id, "write", "wanted", row.id)
+        decoded: dict[str, Any] = msgspec.json.decode(plain)
+        return decoded

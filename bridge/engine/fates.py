@@ -1,0 +1,41 @@
+"""The end of an event: written once, in the transaction that applied it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, bindparam, update
+
+from bridge.ledger.tables import inbox
+
+
+@dataclass(slots=True)
+class Fate:
+    event: int  # inbox.id
+    fate: str  # states.EVENT_FATES
+    reason: str | None = None
+    planned: int | None = None
+
+
+def settle(connection: Connection, fates: Sequence[Fate], now: int) -> int:
+    """Write fates; a row that has one keeps it."""
+    if fates:
+        connection.execute(
+            update(inbox)
+            .where(inbox.c.id == bindparam("b"), inbox.c.fate.is_(None))
+            .values(fate=bindparam("f"), reason=bindparam("r"), planned=bindparam("p"), settled_at=now, next_try=None),
+            [{"b": f.event, "f": f.fate, "r": f.reason, "p": f.planned} for f in fates],
+        )
+    return len(fates)
+
+
+def wait(connection: Connection, rows: Sequence[tuple[int, int]], reason: str, until: int) -> None:
+    """(event, tries so far) pairs that cannot be applied now keep the reason and their next try."""
+    if rows:
+        connection.execute(
+            update(inbox)
+            .where(inbox.c.id == bindparam("b"), inbox.c.fate.is_(None))
+            .values(reason=reason, next_try=until, tries=bindparam("t")),
+            [{"b": event, "t": tries + 1} for event, tries in rows],
+        )

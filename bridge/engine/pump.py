@@ -1,0 +1,266 @@
+"""planned → ready: what is due is rendered, or re-read and rendered, and queues in its lane. One mechanism for reminders,
+for what waited out quiet hours, and for what was refused and may try again.
+
+Before a reminder leaves, Appointment and Patient are read again. A difference goes the normal way first, as an event;
+the reminder is then superseded and armed anew.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy import and_, or_, select, update
+from sqlalchemy.exc import SQLAlchemyError
+
+from bridge.engine import compose
+from bridge.engine.compose import Draft
+from bridge.engine.pokes import hint_row
+from bridge.engine.reads import Failed, Found, Reader
+from bridge.engine.site import Site
+from bridge.engine.truth import Judge
+from bridge.errors import BridgeError, UnreadableResource
+from bridge.ledger import audit, faults, keys, lanes, outbox
+from bridge.ledger.clock import SECOND, from_us
+from bridge.ledger.states import CAMPAIGN, REMINDER
+from bridge.ledger.tables import identity, inbox, mark, person, resource
+from bridge.ledger.tables import outbox as outbox_table
+from bridge.mappers.contact import canonical
+from bridge.mappers.events import same
+from bridge.mappers.person import read_person, refusal
+from bridge.mappers.render import Skip, render
+
+log = logging.getLogger(__name__)
+
+BATCH = 200
+RECENT = 15 * 60 * SECOND  # a read not older than this confirms a reminder
+IDLE = 0.2
+DOUBT_LOOK = 2.0  # seconds between two looks at doubts
+
+
+class Pump:
+    """The loop over planned messages; also moves doubts that waited long enough to a person."""
+
+    def __init__(self, site: Site, reader: Reader) -> None:
+        self._site = site
+        self._reader = reader
+        self._judge = Judge(site, reader)
+        self._thread = threading.Thread(target=self._run, name="pump", daemon=True)
+        self._last_doubts = 0
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._site.wake_pump.set()
+        self._thread.join(5)
+
+    def _run(self) -> None:
+        site = self._site
+        while not site.stopping.is_set():
+            site.wake_pump.clear()
+            try:
+                busy = self.once()
+            except SQLAlchemyError as error:
+                log.warning("the pump met a database error", extra={"error": type(error).__name__})
+                site.stopping.wait(0.5)
+                continue
+            except Exception:
+                log.exception("the pump failed")
+                site.stopping.wait(1)
+                continue
+            if not busy:
+                site.wake_pump.wait(IDLE)
+
+    def once(self) -> int:
+        """One round; returns how many messages moved."""
+        self._doubts()
+        site = self._site
+        with site.store.read() as connection:
+            business, now = site.clock.now_us(), site.store.now(connection)
+            due = and_(
+                outbox_table.c.state == "planned",
+                or_(outbox_table.c.not_before.is_(None), outbox_table.c.not_before <= business),
+                or_(outbox_table.c.retry_at.is_(None), outbox_table.c.retry_at <= now),
+            )
+            braked = connection.execute(select(mark.c.key).where(mark.c.key == "brake")).first() is not None
+            if braked:
+                due = and_(due, outbox_table.c.cls != CAMPAIGN)
+            rows = connection.execute(
+                select(outbox_table).where(due).order_by(outbox_table.c.not_before, outbox_table.c.id).limit(BATCH)
+            ).all()
+        return sum(self._one(row, business) for row in rows)
+
+    # --- one message -----------------------------------------------------------------------------------------------
+
+    def _one(self, row: Any, business: int) -> int:
+        if row.not_after is not None and business >= row.not_after:
+            return self._end(row, "expired", "too late to be useful: its expiry passed before it could leave")
+        if row.attempted:
+            return self._ready(row, None)
+        try:
+            plain = self._site.crypto.decrypt(row.content, row.key_id, "outbox", "content", row.id)
+            draft = Draft.from_bytes(plain)
+        except (BridgeError, ValueError):
+            return self._end(row, "failed", "its row cannot be read")
+        if row.cls == REMINDER and self._reader.can_read(row.ehr):
+            confirmed = self._confirm(row, draft, business)
+            if confirmed is None:
+                return 0
+            if isinstance(confirmed, str):
+                return self._end(row, "suppressed", confirmed)
+            draft = confirmed
+        mapping = self._site.content.mappings.get(row.mapping)
+        if mapping is None or not mapping.enabled:
+            return self._end(row, "suppressed", "its mapping is no longer there, or is paused")
+        rendered = render(mapping, compose.context(self._site, draft, row.ehr, from_us(business)))
+        if isinstance(rendered, Skip):
+            return self._end(row, "suppressed", rendered.reason)
+        template = self._site.content.catalogue.get(rendered.template)
+        content = compose.to_content(rendered, draft, named=template is None or template.parameter_format == "named")
+        return self._ready(
+            row, content.to_bytes(), template=rendered.template, language=rendered.language, wa_id=draft.wa_id
+        )
+
+    def _ready(
+        self, row: Any, content: bytes | None, *, template: str = "", language: str = "", wa_id: str = ""
+    ) -> int:
+        site = self._site
+        with site.store.write() as connection:
+            now = site.store.now(connection)
+            values: dict[str, Any] = {"retry_at": None}
+            if content is not None:
+                values |= {
+                    "content": site.crypto.encrypt(content, "outbox", "content", row.id),
+                    "template": template,
+                    "language": language,
+                    **self._address(connection, row, wa_id),
+                }
+                if row.key_id != site.crypto.key_id:
+                    return 0  # its other columns are under an older key: rotation first
+            if not outbox.move(connection, [row.id], "ready", now, only_from=("planned",)):
+                return 0
+            connection.execute(update(outbox_table).where(outbox_table.c.id == row.id).values(**values))
+            lanes.wake(connection, {row.lane_id, values.get("lane_id", row.lane_id)}, now)
+            faults.point("pump_before_commit")
+        site.wake_sender()
+        return 1
+
+    def _address(self, connection: Any, row: Any, wa_id: str) -> dict[str, Any]:
+        """Where it goes now: the number may have changed since it was planned."""
+        site = self._site
+        key = site.crypto.index(keys.identity(canonical(wa_id)))
+        found = connection.execute(
+            select(identity.c.id).where(identity.c.person_id == row.person_id, identity.c.key == key)
+        ).scalar()
+        if found is None or found == row.identity_id:
+            return {}
+        lane_key = site.crypto.index(keys.conversation(row.number, canonical(wa_id)))
+        lane = lanes.ensure(connection, site.ids, "conversation", [(lane_key, row.number)])[lane_key]
+        return {"identity_id": found, "lane_id": lane}
+
+    def _end(self, row: Any, state: str, reason: str) -> int:
+        site = self._site
+        with site.store.write() as connection:
+            now = site.store.now(connection)
+            return len(outbox.move(connection, [row.id], state, now, reason=reason, only_from=("planned",)))
+
+    # --- a reminder's second look ----------------------------------------------------------------------------------
+
+    def _confirm(self, row: Any, draft: Draft, business: int) -> Draft | str | None:
+        """The draft as the EHR holds it now; a reason against it; None: not yet."""
+        site = self._site
+        since = max(0, site.store.now() - RECENT)
+        whats = [row.resource_ref, f"Patient/{draft.scene.patient.get('id')}"]
+        if row.resource_ref is None:
+            return draft
+        state = self._reader.need(row.ehr, whats, begun_after=since)
+        if isinstance(state, Failed):
+            return self._unconfirmed(row, draft, business)
+        visit = self._reader.get(row.ehr, whats[0], begun_after=since)
+        patient = self._reader.get(row.ehr, whats[1], begun_after=since)
+        if state == "pending" or not isinstance(visit, Found) or not isinstance(patient, Found):
+            return None
+        with site.store.read() as connection:
+            held = connection.execute(select(resource).where(resource.c.key == row.resource_key)).first()
+            addressed = connection.execute(select(person).where(person.c.id == row.person_id)).first()
+        kind = row.resource_ref.split("/")[0]
+        known = self._judge.held(held, kind)
+        try:
+            now = self._judge.project(row.ehr, visit.value) if visit.value is not None else None
+        except UnreadableResource:
+            now = None
+        if held is None or now is None or not same(known, now):
+            self._apply_first(row)
+            return None
+        if patient.value is None:
+            return "the EHR does not show the patient any more"
+        read = read_person(patient.value, region=site.settings.site.region, now=site.now())
+        if (why := refusal(read)) is not None:
+            return why
+        wa_id = draft.wa_id
+        if addressed is not None and addressed.kind == "patient":
+            if not read.phones:
+                return "the patient has no phone number that WhatsApp could reach"
+            wa_id = read.phones[0].wa_id
+            if canonical(wa_id) != canonical(draft.wa_id):
+                self._person_first(row, draft)
+        return replace(draft, wa_id=wa_id, scene=replace(draft.scene, resource=visit.value, patient=patient.value))
+
+    def _unconfirmed(self, row: Any, draft: Draft, business: int) -> Draft | str | None:
+        """The EHR cannot be read: wait until half of the expiry is over, then as the site says."""
+        half = row.not_before + ((row.not_after or row.not_before) - row.not_before) // 2
+        if business < half:
+            return None
+        if self._site.settings.reminders.unconfirmed == "suppress":
+            return "the EHR could not be read to confirm this reminder"
+        with self._site.store.write() as connection:
+            audit.record(
+                connection, row=self._site.ids(), at=self._site.store.now(connection), action="unconfirmed",
+                subject=f"msg_{row.id}", detail={"why": "sent though the EHR could not be read to confirm it"},
+            )  # fmt: skip
+        return draft
+
+    def _apply_first(self, row: Any) -> None:
+        """What was read differs from what we hold: it is applied as an event before anything is sent."""
+        self._event(row, row.resource_ref)
+
+    def _person_first(self, row: Any, draft: Draft) -> None:
+        self._event(row, f"Patient/{draft.scene.patient.get('id')}")
+
+    def _event(self, row: Any, reference: str) -> None:
+        site = self._site
+        key = site.crypto.index(keys.resource(row.ehr, reference))
+        with site.store.write() as connection:
+            waiting = select(inbox.c.id).where(inbox.c.fate.is_(None), inbox.c.key == key).limit(1)
+            if connection.execute(waiting).first() is not None:
+                return
+            now = site.store.now(connection)
+            connection.execute(inbox.insert().values(**hint_row(site, row.ehr, "reminder", reference, now)))
+            audit.record(connection, row=site.ids(), at=now, action=audit.FOUND, count=1)
+        site.wake_apply.set()
+
+    # --- doubts ----------------------------------------------------------------------------------------------------
+
+    def _doubts(self) -> None:
+        """A doubt that no status settled in time is a person's to decide; one whose sender died is a doubt."""
+        site = self._site
+        now = site.store.now()
+        if now - self._last_doubts < DOUBT_LOOK * SECOND:
+            return
+        self._last_doubts = now
+        wait = int(site.settings.delivery.doubt_wait.total_seconds() * SECOND)
+        late = and_(outbox_table.c.state == "doubt", outbox_table.c.changed_at <= now - wait)
+        with site.store.read() as connection:
+            ids: Sequence[int] = connection.execute(select(outbox_table.c.id).where(late).limit(500)).scalars().all()
+        if ids:
+            with site.store.write() as connection:
+                moved = outbox.move(
+                    connection, ids, "held", now, reason="nobody knows whether it arrived: a person must decide",
+                    only_from=("doubt",),
+                )  # fmt: skip
+                for message in sorted(moved):
+                    site.alarm(connection, f"msg_{message}", "a message whose outcome is unknown waits for a person")

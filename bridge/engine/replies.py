@@ -1,0 +1,168 @@
+"""What patients write: each message with what holds at that moment goes to `inbound.respond`, and its effects are applied
+in one transaction with the event's fate. Replies of one conversation apply in WhatsApp's order; a tap waits two seconds
+for what may have been written before it, a STOP waits for nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import or_, select
+
+from bridge.engine.fates import Fate, settle
+from bridge.engine.reads import Reader
+from bridge.engine.reply_effects import apply_effects
+from bridge.engine.site import Site
+from bridge.engine.situations import load_situation
+from bridge.errors import BridgeError
+from bridge.inbound.providers.cloud_api import update_from_stored
+from bridge.inbound.providers.updates import Message
+from bridge.inbound.reply import Answer, Reply, Tap
+from bridge.inbound.respond import respond
+from bridge.ledger import faults, tokens
+from bridge.ledger.clock import SECOND, from_us
+from bridge.ledger.tables import inbox
+
+log = logging.getLogger(__name__)
+
+SETTLING = 2 * SECOND  # a command waits this long for what was written before it
+BATCH = 200
+
+KINDS = {
+    "text": "text",
+    "button": "tap",
+    "interactive.button_reply": "tap",
+    "interactive.list_reply": "tap",
+    "image": "media",
+    "video": "media",
+    "document": "media",
+    "audio": "voice",
+    "sticker": "sticker",
+    "reaction": "reaction",
+    "location": "location",
+    "contacts": "contacts",
+}
+
+
+@dataclass(slots=True)
+class Incoming:
+    """An unapplied message."""
+
+    event: int
+    number: str
+    key: str  # conversation key
+    received_at: int
+    message: Message
+    reply: Reply
+    tries: int
+
+
+class Replies:
+    """Applies waiting messages."""
+
+    def __init__(self, site: Site, reader: Reader) -> None:
+        self._site = site
+        self._reader = reader
+
+    def run(self) -> int:
+        """One round; returns how many messages got their fate."""
+        site = self._site
+        now = site.store.now()
+        with site.store.read() as connection:
+            due = or_(inbox.c.next_try.is_(None), inbox.c.next_try <= now)
+            rows = connection.execute(
+                select(inbox)
+                .where(inbox.c.fate.is_(None), inbox.c.kind == "message", due)
+                .order_by(inbox.c.id)
+                .limit(BATCH)
+            ).all()
+        if not rows:
+            return 0
+        incoming, broken = self._read(rows)
+        conversations: dict[str, list[Incoming]] = defaultdict(list)
+        for one in incoming:
+            conversations[one.key].append(one)
+        done = self._fail(broken)
+        for waiting in conversations.values():
+            for one in self._order(waiting, now):
+                done += self._apply(one)
+        return done
+
+    def _order(self, waiting: Sequence[Incoming], now: int) -> list[Incoming]:
+        """STOP first, at once; the rest by WhatsApp's time, and not before a command among them has settled."""
+        words = self._site.content.words
+        languages = self._site.settings.site.languages
+        stops = [one for one in waiting if any(words.stops(one.reply.text, lang) for lang in languages)]
+        rest = [one for one in waiting if one not in stops]
+        commands = any(one.reply.kind in ("tap", "answer") for one in rest)
+        if commands and max(one.received_at for one in rest) > now - SETTLING:
+            rest = []
+        return [*stops, *sorted(rest, key=lambda one: (one.reply.at, one.event))]
+
+    def _read(self, rows: Sequence[Any]) -> tuple[list[Incoming], list[Fate]]:
+        incoming: list[Incoming] = []
+        broken: list[Fate] = []
+        for row in rows:
+            try:
+                update = update_from_stored(self._site.crypto.decrypt(row.body, row.key_id, "inbox", "body", row.id))
+            except (BridgeError, ValueError, KeyError, TypeError) as error:
+                broken.append(Fate(row.id, "failed", f"its row cannot be read: {type(error).__name__}"))
+                continue
+            if not isinstance(update, Message) or row.door not in self._site.settings.numbers or row.key is None:
+                broken.append(Fate(row.id, "ignored", "its number is no longer in the config"))
+                continue
+            reply = self._reply(update, row.received_at)
+            incoming.append(Incoming(row.id, row.door, row.key, row.received_at, update, reply, row.tries))
+        return incoming, broken
+
+    def _reply(self, message: Message, received_at: int) -> Reply:
+        """On business time, like everything a reply is compared with."""
+        at = message.timestamp * SECOND if message.timestamp else received_at
+        kind = KINDS.get(message.type or "", "system" if (message.type or "").startswith("system") else "unsupported")
+        token = tokens.read(self._site.crypto, message.payload or message.reply_id or "")
+        tap = Tap(token.message, token.revision, token.button) if isinstance(token, tokens.ButtonToken) else None
+        answer = Answer(token.question, token.choice) if isinstance(token, tokens.QuestionToken) else None
+        if answer is not None:
+            kind = "answer"
+        moment: datetime = from_us(at) + self._site.clock.offset
+        return Reply(
+            wamid=message.id or "",
+            kind=kind,  # type: ignore[arg-type]
+            text=message.text,
+            tap=tap,
+            answer=answer,
+            at=moment,
+            context_message=None,
+        )
+
+    def _apply(self, one: Incoming) -> int:
+        site = self._site
+        try:
+            loaded = load_situation(site, one.number, one.key, one.message, one.reply)
+            effects = respond(loaded.situation, one.reply)
+        except Exception as error:  # a message must end in a fate or a person's hands, never in a loop
+            log.exception("answering failed", extra={"event": f"evt_{one.event}"})
+            return self._fail([Fate(one.event, "failed", f"answering failed: {type(error).__name__}")])
+        with site.store.write() as connection:
+            now = site.store.now(connection)
+            apply_effects(connection, site, one.event, one.message, one.reply, loaded, effects, now)
+            done = settle(connection, [Fate(one.event, "applied", "reply")], now)
+            faults.point("reply_before_commit")
+        faults.point("reply_after_commit")
+        site.wake_sender()
+        site.wake_writes.set()
+        return done
+
+    def _fail(self, fates: Sequence[Fate]) -> int:
+        if not fates:
+            return 0
+        with self._site.store.write() as connection:
+            for fate in fates:
+                if fate.fate == "failed":
+                    self._site.alarm(connection, f"evt_{fate.event}", "a patient's message could not be applied")
+            return settle(connection, fates, self._site.store.now(connection))

@@ -1,0 +1,225 @@
+"""Statuses settle messages: folded per message in memory, one UPDATE for each that moves, forward only.
+
+A status proves acceptance whatever the POST's answer was: it settles `sending`, `doubt` and `held`. One that names no
+message of ours waits a minute (its POST's answer may be on its way) and is then ignored.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import bindparam, or_, select, update
+
+from bridge.engine import persons
+from bridge.engine.fates import Fate, settle
+from bridge.engine.projections import communication
+from bridge.engine.site import Site
+from bridge.errors import BridgeError
+from bridge.inbound.providers.cloud_api import update_from_stored
+from bridge.inbound.providers.updates import Status
+from bridge.ledger import faults, keys, lanes, states, tokens
+from bridge.ledger.clock import SECOND
+from bridge.ledger.tables import attempt, inbox
+from bridge.ledger.tables import outbox as outbox_table
+from bridge.ledger.tables import write as write_table
+
+log = logging.getLogger(__name__)
+
+STRANGER_WAITS = 60 * SECOND
+SETTLES = frozenset({"delivered", "read", "played", "failed"})
+COLUMN = {"sent": "sent_at", "delivered": "delivered_at", "read": "read_at", "played": "read_at"}
+
+
+@dataclass(slots=True)
+class _Seen:
+    event: int
+    status: Status
+    message: int | None
+    n: int | None
+
+
+class Statuses:
+    """Applies waiting statuses in batches."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+
+    def run(self, limit: int) -> int:
+        """One batch; returns how many statuses got their fate."""
+        site = self._site
+        now = site.store.now()
+        with site.store.read() as connection:
+            due = or_(inbox.c.next_try.is_(None), inbox.c.next_try <= now)
+            rows = connection.execute(
+                select(inbox.c.id, inbox.c.body, inbox.c.key_id, inbox.c.received_at)
+                .where(inbox.c.fate.is_(None), inbox.c.kind == "status", due)
+                .order_by(inbox.c.id)
+                .limit(limit)
+            ).all()
+            if not rows:
+                return 0
+            seen, fates = self._read(rows)
+            self._by_wamid(connection, seen)
+        strangers = [s for s in seen if s.message is None]
+        received = {row.id: row.received_at for row in rows}
+        late = [s for s in strangers if now - received[s.event] >= STRANGER_WAITS]
+        fates += [Fate(s.event, "ignored", "names no message of ours") for s in late]
+        early = [s.event for s in strangers if now - received[s.event] < STRANGER_WAITS]
+        self._apply([s for s in seen if s.message is not None], fates, early)
+        return len(fates) + len(seen) - len(strangers)
+
+    def _read(self, rows: Sequence[Any]) -> tuple[list[_Seen], list[Fate]]:
+        seen: list[_Seen] = []
+        fates: list[Fate] = []
+        for row in rows:
+            try:
+                status = update_from_stored(self._site.crypto.decrypt(row.body, row.key_id, "inbox", "body", row.id))
+            except (BridgeError, ValueError, KeyError, TypeError) as error:
+                fates.append(Fate(row.id, "failed", f"its row cannot be read: {type(error).__name__}"))
+                continue
+            if not isinstance(status, Status):
+                fates.append(Fate(row.id, "failed", "not a status"))
+                continue
+            named = tokens.read_callback(status.callback_data)
+            seen.append(_Seen(row.id, status, *(named or (None, None))))
+        return seen, fates
+
+    def _by_wamid(self, connection: Any, seen: Sequence[_Seen]) -> None:
+        unknown = {
+            self._site.crypto.index(keys.wamid(s.status.id)): s for s in seen if s.message is None and s.status.id
+        }
+        if not unknown:
+            return
+        found = {
+            row.wamid: (row.message, row.n)
+            for row in connection.execute(select(attempt).where(attempt.c.wamid.in_(list(unknown))))
+        }
+        for s in seen:
+            if s.message is None and s.status.id:
+                hit = found.get(self._site.crypto.index(keys.wamid(s.status.id)))
+                if hit is not None:
+                    s.message, s.n = hit
+
+    def _apply(self, seen: Sequence[_Seen], fates: list[Fate], early: Sequence[int]) -> None:
+        site = self._site
+        ids = sorted({s.message for s in seen if s.message is not None})
+        with site.store.write() as connection:
+            now, business = site.store.now(connection), site.clock.now_us()
+            rows: dict[int, Any] = {}
+            columns = (
+                outbox_table.c.id, outbox_table.c.state, outbox_table.c.lane_id, outbox_table.c.person_id,
+                outbox_table.c.ehr, outbox_table.c.patient_id, outbox_table.c.answers, outbox_table.c.resource_key,
+            )  # fmt: skip
+            for start in range(0, len(ids), 500):
+                part = (
+                    select(*columns).where(outbox_table.c.id.in_(ids[start : start + 500])).order_by(outbox_table.c.id)
+                )
+                rows |= {row.id: row for row in connection.execute(part.with_for_update())}
+            changes: dict[int, dict[str, Any]] = {}
+            attempts: dict[tuple[int, int], str] = {}
+            links: dict[tuple[int, str], str] = {}
+            for s in seen:
+                row = rows.get(s.message or 0)
+                if row is None:
+                    fates.append(Fate(s.event, "ignored", "names no message of ours"))
+                    continue
+                self._fold(s, row, changes, business)
+                if s.status.status in states.RANK and s.status.id and s.n is not None:
+                    attempts[(row.id, s.n)] = s.status.id
+                if s.status.recipient_user_id and row.person_id is not None:
+                    links[(row.person_id, s.status.recipient_user_id)] = "webhook"
+                fates.append(Fate(s.event, "applied", s.status.status if s.status.status in _WORDS else "status"))
+            self._write(connection, rows, changes, now)
+            self._prove(connection, attempts, now)
+            persons.learn(connection, site, links)
+            lanes.wake(connection, {rows[i].lane_id for i, c in changes.items() if rows[i].state == "doubt"}, now)
+            self._communications(connection, rows, changes, now)
+            settle(connection, fates, now)
+            if early:
+                connection.execute(
+                    update(inbox)
+                    .where(inbox.c.id.in_(early), inbox.c.fate.is_(None))
+                    .values(reason="names no message of ours yet", next_try=now + 2 * SECOND, tries=inbox.c.tries + 1)
+                )
+            faults.point("status_before_commit")
+        faults.point("status_after_commit")
+        if changes:
+            site.wake_writes.set()
+            site.wake_sender()
+
+    @staticmethod
+    def _fold(s: _Seen, row: Any, changes: dict[int, dict[str, Any]], business: int) -> None:
+        change = changes.get(row.id, {})
+        current = change.get("state", row.state)
+        status = s.status.status or ""
+        at = s.status.timestamp * SECOND if s.status.timestamp else business
+        merged = states.merge_status(current, status)
+        if merged is None and status not in COLUMN:
+            return
+        if merged is not None:
+            change["state"] = merged
+            if merged == "failed":
+                code = s.status.errors[0] if s.status.errors else None
+                change["reason"] = (
+                    f"WhatsApp could not deliver it (code {code})" if code else "WhatsApp could not deliver it"
+                )
+            else:
+                change["reason"] = None
+        if status in COLUMN:
+            change.setdefault(COLUMN[status], at)
+        change.setdefault("state", current)
+        changes[row.id] = change
+
+    @staticmethod
+    def _write(connection: Any, rows: dict[int, Any], changes: dict[int, dict[str, Any]], now: int) -> None:
+        by_shape: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+        for message, change in changes.items():
+            values = dict(change)
+            if values["state"] == rows[message].state:
+                values.pop("state")
+            else:
+                values["changed_at"] = now
+            if values:
+                by_shape.setdefault(tuple(sorted(values)), []).append(
+                    {"b_id": message, **{f"b_{k}": v for k, v in values.items()}}
+                )
+        for shape, parameters in sorted(by_shape.items()):
+            connection.execute(
+                update(outbox_table)
+                .where(outbox_table.c.id == bindparam("b_id"))
+                .values({name: bindparam(f"b_{name}") for name in shape}),
+                parameters,
+            )
+
+    def _prove(self, connection: Any, attempts: dict[tuple[int, int], str], now: int) -> None:
+        """The attempt that a status names was accepted, whatever became of its answer."""
+        if not attempts:
+            return
+        index = self._site.crypto.index
+        connection.execute(
+            update(attempt)
+            .where(attempt.c.message == bindparam("m"), attempt.c.n == bindparam("k"))
+            .where(or_(attempt.c.outcome.is_(None), attempt.c.outcome != "accepted"))
+            .values(outcome="accepted", wamid=bindparam("w"), ended_at=now),
+            [{"m": m, "k": n, "w": index(keys.wamid(wamid))} for (m, n), wamid in attempts.items()],
+        )
+
+    def _communications(
+        self, connection: Any, rows: dict[int, Any], changes: dict[int, dict[str, Any]], now: int
+    ) -> None:
+        """A message that has settled is to stand in the EHR as a Communication: one projection row, coalesced."""
+        due = [
+            rows[i] for i, c in changes.items()
+            if c["state"] in SETTLES and rows[i].state not in SETTLES and rows[i].ehr is not None
+        ]  # fmt: skip
+        if due:
+            connection.execute(
+                lanes.upsert(connection.dialect.name)(write_table).on_conflict_do_nothing(index_elements=["id"]),
+                [communication(self._site, row, now) for row in due],
+            )
+
+
+_WORDS = {"sent", "delivered", "read", "played", "failed", "deleted", "warning"}

@@ -1,0 +1,214 @@
+"""Writes to the EHR: commands one by one in order, projections coalesced. Claimed, carried out outside any transaction,
+recorded; the patient is told "confirmed" after the EHR's 2xx, "requested" when that takes more than five seconds.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import msgspec
+from sqlalchemy import and_, func, or_, select, update
+from sqlalchemy.exc import SQLAlchemyError
+
+from bridge.engine.answers import Thread, answer
+from bridge.engine.carrying import Carrying, Outcome
+from bridge.engine.reads import Reader
+from bridge.engine.site import Site
+from bridge.errors import BridgeError, EhrRefused, EhrUnreachable
+from bridge.ledger import faults, outbox
+from bridge.ledger.clock import SECOND
+from bridge.ledger.tables import write
+
+log = logging.getLogger(__name__)
+
+WORKERS = 4
+BATCH = 32
+LEASE = 120 * SECOND  # a command's three reads and writes, each within the client's deadline
+TELL_AFTER = 5 * SECOND
+LONGEST_BACKOFF = 300
+IDLE = 0.2
+
+
+class Writer:
+    """The write loop and its pool."""
+
+    def __init__(self, site: Site, reader: Reader) -> None:
+        self._site = site
+        self._carrying = Carrying(site, reader)
+        self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="ehr-write")
+        self._flying = 0
+        self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self._run, name="writes", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._site.wake_writes.set()
+        self._thread.join(5)
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _run(self) -> None:
+        site = self._site
+        while not site.stopping.is_set():
+            site.wake_writes.clear()
+            try:
+                busy = self.once()
+            except SQLAlchemyError as error:
+                log.warning("the write loop met a database error", extra={"error": type(error).__name__})
+                site.stopping.wait(0.5)
+                continue
+            except Exception:
+                log.exception("the write loop failed")
+                site.stopping.wait(1)
+                continue
+            if not busy:
+                site.wake_writes.wait(IDLE)
+
+    def once(self) -> int:
+        """Claim what is due and hand it to the pool."""
+        self._tell_requested()
+        with self._lock:
+            room = min(BATCH, 2 * WORKERS - self._flying)
+        if room <= 0:
+            return 0
+        rows = self._claim(room)
+        for row in rows:
+            with self._lock:
+                self._flying += 1
+            self._pool.submit(self._work, row)
+        if rows:
+            faults.point("write_after_claim")
+        return len(rows)
+
+    def _claim(self, room: int) -> list[Any]:
+        """Due writes, at most one per resource and in the order asked; a dead owner's are taken over."""
+        site = self._site
+        with site.store.read() as connection:
+            now = site.store.now(connection)
+            due = self._due(now)
+            if connection.execute(select(write.c.id).where(due).limit(1)).first() is None:
+                return []
+        with site.store.write() as connection:
+            now = site.store.now(connection)
+            first = (
+                select(func.min(write.c.id).label("id"))
+                .where(write.c.state.in_(("asked", "sending")))
+                .group_by(write.c.resource_key)
+                .subquery()
+            )
+            wanted = (
+                select(write)
+                .where(self._due(now), write.c.id.in_(select(first.c.id)))
+                .order_by(write.c.kind, write.c.next_at)
+                .limit(room)
+                .with_for_update(skip_locked=True)
+            )
+            rows = list(connection.execute(wanted))
+            if rows:
+                connection.execute(
+                    update(write)
+                    .where(write.c.id.in_([row.id for row in rows]))
+                    .values(state="sending", owner=site.node, lease_until=now + LEASE, attempts=write.c.attempts + 1)
+                )
+            return rows
+
+    @staticmethod
+    def _due(now: int) -> Any:
+        return and_(
+            write.c.next_at <= now,
+            or_(write.c.state == "asked", and_(write.c.state == "sending", write.c.lease_until <= now)),
+        )
+
+    def _work(self, row: Any) -> None:
+        try:
+            outcome = self._carry(row)
+            faults.point("write_after_call_before_record")
+            self._record(row, outcome)
+        except SQLAlchemyError as error:
+            log.warning("a write's outcome waits for its lease", extra={"error": type(error).__name__})
+        except Exception:
+            log.exception("a write failed", extra={"write": row.id})
+        finally:
+            with self._lock:
+                self._flying -= 1
+            self._site.wake_writes.set()
+
+    def _carry(self, row: Any) -> Outcome:
+        try:
+            return self._carrying.carry(row)
+        except EhrUnreachable as error:
+            return Outcome("asked", f"the EHR cannot be reached: {error}", retry_after=error.retry_after)
+        except EhrRefused as error:
+            return Outcome("refused", str(error))
+        except BridgeError as error:
+            return Outcome("held", str(error))
+        except Exception as error:
+            log.exception("carrying out a write failed", extra={"write": row.id})
+            return Outcome("held", f"could not be carried out: {type(error).__name__}")
+
+    def _record(self, row: Any, outcome: Outcome) -> None:
+        site = self._site
+        with site.store.write() as connection:
+            now = site.store.now(connection)
+            values: dict[str, Any] = {"state": outcome.state, "reason": outcome.reason, "owner": None, "lease_until": 0}
+            if outcome.state == "asked":
+                wait = min(2 ** min(row.attempts, 12), LONGEST_BACKOFF)
+                values["next_at"] = now + int(max(wait, outcome.retry_after or 0) * SECOND)
+            else:
+                values["settled_at"] = now
+            changed = connection.execute(
+                update(write).where(write.c.id == row.id, write.c.state == "sending").values(**values)
+            )
+            if changed.rowcount != 1:
+                return  # somebody else took it over and was first
+            if outcome.state in ("held", "refused"):
+                site.alarm(connection, f"write {row.id}", "a write to the EHR did not happen", verb=row.verb)
+            if outcome.apply is not None:
+                outcome.apply(connection, now)
+            if row.kind == "command" and outcome.reply is not None:
+                self._tell(connection, row, outcome.reply, outcome.fields, now)
+                connection.execute(update(write).where(write.c.id == row.id).values(told="outcome"))
+        site.wake_sender()
+        site.wake_apply.set()
+
+    def _tell_requested(self) -> None:
+        """Commands that take long: the patient reads that we have it, and later what came of it."""
+        site = self._site
+        with site.store.read() as connection:
+            now = site.store.now(connection)
+            slow = and_(
+                write.c.kind == "command",
+                write.c.verb.in_(("confirm", "cancel")),
+                write.c.state.in_(("asked", "sending")),
+                write.c.told.is_(None),
+                write.c.asked_at <= now - TELL_AFTER,
+            )
+            rows = connection.execute(select(write).where(slow).limit(50)).all()
+        if not rows:
+            return
+        with site.store.write() as connection:
+            now = site.store.now(connection)
+            for row in rows:
+                changed = connection.execute(
+                    update(write)
+                    .where(write.c.id == row.id, write.c.told.is_(None), write.c.state.in_(("asked", "sending")))
+                    .values(told="requested")
+                )
+                if changed.rowcount == 1:
+                    self._tell(connection, row, "requested", {}, now)
+        site.wake_sender()
+
+    def _tell(self, connection: Any, row: Any, reply_id: str, fields: Mapping[str, str], now: int) -> None:
+        site = self._site
+        wanted = msgspec.json.decode(site.crypto.decrypt(row.wanted, row.key_id, "write", "wanted", row.id))
+        thread = Thread(wanted["number"], wanted["lane_key"], wanted["wa_id"], wanted["user_id"], wanted["language"])
+        message = answer(
+            site, thread, key=f"write|{row.id}|{reply_id}", reply_id=reply_id,
+            fields={"day": wanted["day"], "time": wanted["time"]} | dict(fields), turn=row.turn_id,
+        )  # fmt: skip
+        outbox.add(connection, site.crypto, site.ids, [message], now)

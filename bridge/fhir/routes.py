@@ -1,0 +1,95 @@
+"""The EHR's door: size, proof, split, commit, answer. No call, no mapping before the answer; 503 while it cannot commit."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+
+from flask import Blueprint, Response, request
+
+from bridge.errors import SignatureMismatch, StoreBusy
+from bridge.fhir.dialects import DIALECTS
+from bridge.fhir.door import authenticate, needs_body, split_tail
+from bridge.fhir.notification import answer, read, split
+from bridge.fhir.pieces import Piece
+from bridge.fhir.shapes import Push
+from bridge.fhir.versions import patient_of
+from bridge.http import read_body
+from bridge.ledger import keys
+from bridge.ledger.inbox import Entry, Inbox
+from bridge.metrics import counters
+from bridge.settings import Ehr, Settings
+from bridge.verified import VerifiedBody
+
+log = logging.getLogger(__name__)
+
+MAX_BODY = 5 * 1024 * 1024
+FHIR_JSON = "application/fhir+json"
+
+
+def ehr_door(settings: Settings, inbox: Inbox) -> Blueprint:
+    """The routes of `listen.doors` that EHRs call."""
+    door = Blueprint("ehr", __name__)
+
+    @door.route("/ehr/<ehr>/<subscription>", defaults={"tail": ""}, methods=["GET", "POST", "PUT", "DELETE"])
+    @door.route("/ehr/<ehr>/<subscription>/", defaults={"tail": ""}, methods=["GET", "POST", "PUT", "DELETE"])
+    @door.route("/ehr/<ehr>/<subscription>/<path:tail>", methods=["GET", "POST", "PUT", "DELETE"])
+    def push(ehr: str, subscription: str, tail: str) -> Response:
+        configured = settings.ehrs.get(ehr)
+        if configured is None or subscription not in configured.subscriptions:
+            return Response(status=404)
+        if request.method in ("GET", "HEAD"):
+            return Response(status=200)
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        token, named = split_tail(tail)
+        try:
+            if not needs_body(configured.door):
+                authenticate(configured.door, headers, token, b"")
+            body = read_body(request, MAX_BODY)
+            if body is None:
+                return Response(status=413)
+            if needs_body(configured.door):
+                authenticate(configured.door, headers, token, body)
+        except SignatureMismatch:
+            counters.refused("ehr", ehr)
+            return Response(status=401)
+        pushed = Push(request.method, named, request.content_type or "", headers, VerifiedBody(body))
+        notification = read(pushed, DIALECTS[configured.dialect])
+        pieces = split(notification, configured.subscriptions[subscription].resource)
+        try:
+            inbox.append(entries(configured, subscription, pieces))
+        except StoreBusy as error:
+            log.warning("the EHR's door cannot commit", extra={"error": str(error)})
+            return Response(status=503, headers={"Retry-After": "2"})
+        return Response(answer(notification), status=200, content_type=FHIR_JSON)
+
+    return door
+
+
+def entries(ehr: Ehr, subscription: str, pieces: Sequence[Piece]) -> list[Entry]:
+    """Rows of one push."""
+    return [
+        Entry(
+            source=f"ehr:{ehr.key}",
+            door=subscription,
+            kind=piece.kind,
+            body=piece.body,
+            key=keys.resource(ehr.key, piece.reference) if piece.reference is not None else None,
+            subject=_subject(ehr.key, piece, ehr.subscriptions[subscription].resource) if piece.fate is None else None,
+            sender_key=piece.sender_key,
+            fate=piece.fate,
+            reason=piece.reason,
+        )
+        for piece in pieces
+    ]
+
+
+def _subject(ehr: str, piece: Piece, subscribed: str) -> str | None:
+    """Whom this may silence, so that nothing leaves to them before it is applied."""
+    kind = (piece.reference or "").split("/")[0] or piece.search or subscribed
+    if kind in ("Patient", "RelatedPerson"):
+        return keys.person(ehr, piece.reference) if piece.reference is not None else keys.anyone(ehr)
+    if kind == "Consent":
+        patient = patient_of(piece.resource) if isinstance(piece.resource, Mapping) else None
+        return keys.person(ehr, patient) if patient is not None else keys.anyone(ehr)
+    return None
