@@ -59,7 +59,7 @@ def perform(service: Service, body: bytes) -> Answer:
                 names[entry.full_url] = "/".join(location.split("/_history/")[0].split("/")[-2:])
         service.commit()
         answers = [made[at] for at in range(len(bundle.entry))]
-    entries = [_response(answer, bare=service.bare_etags) for answer in answers]
+    entries = [_response(answer, bare=service.as_hapi) for answer in answers]
     written = [reference for answer in answers for reference in answer.written]
     text = _encode({"resourceType": "Bundle", "type": f"{bundle.type}-response", "entry": entries})
     return Answer(200, text, {}, written)

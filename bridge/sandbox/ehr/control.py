@@ -8,7 +8,7 @@
                          just before the next PUT or PATCH to it is applied
 - `POST restore`         `{"reference", "version"}`: the EHR comes back from a backup with that version; tells nobody
 - `POST faults`          sets the named ones (`faults.Faults`) · `DELETE faults` clears all
-- `POST settings`        `{"dialect", "fhir_version", "logical_focus", "stale_status", "retry": {"base", "growth", "span"}}`
+- `POST settings`        `{"dialect", "fhir_version", "logical_focus", "stale_status", "include": ["Patient"], "retry": {"base", "growth", "span"}}`
 - `POST topics`          `{"<canonical>": "Appointment"}`
 - `POST clock`           `{"offset_seconds": n}`: the EHR's `lastUpdated` runs that far ahead
 - `POST subscriptions/<id>/heartbeat` · `POST subscriptions/<id>/resend` `{"reference", "version"}` (an old push again) · `POST subscriptions/restart-counters` (HAPI after a restart)
@@ -155,6 +155,8 @@ class Control:
                 ehr.dialect = replace(ehr.dialect, name=value)
             elif key in {"fhir_version", "logical_focus"}:
                 ehr.dialect = replace(ehr.dialect, **{key: value})
+            elif key == "include":
+                ehr.include = set(value)
             elif key == "stale_status":
                 ehr.service.stale_status = int(value)
             elif key == "retry":

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 import aiohttp
 import msgspec
@@ -16,7 +17,7 @@ from multidict import CIMultiDict
 
 from bridge.sandbox.ehr.faults import Faults
 from bridge.sandbox.ehr.notifications import Dialect, Request, criteria_request, topic_request
-from bridge.sandbox.ehr.store import Change
+from bridge.sandbox.ehr.store import Change, Version
 from bridge.sandbox.ehr.subscriptions import Standing
 from bridge.sandbox.journal import Journal, as_json
 
@@ -48,11 +49,14 @@ class Delivery:
         faults: Faults,
         *,
         dialect: Callable[[], Dialect],
+        now: Callable[[], datetime],
+        included: Callable[[Change], list[Version]],
         retry: Retry,
         rng: random.Random,
         workers: int,
     ) -> None:
         self._journal, self._faults, self._dialect, self.retry, self._rng = journal, faults, dialect, retry, rng
+        self._now, self._included = now, included
         self._workers = workers  # 2 in HAPI: two events of one Subscription overtake each other; 1 keeps order
         self._queues: dict[str, asyncio.Queue[_Parcel]] = {}
         self._tasks: dict[str, list[asyncio.Task[None]]] = {}
@@ -167,7 +171,14 @@ class Delivery:
     def _build(self, standing: Standing, changes: list[Change]) -> Request:
         if standing.kind == "criteria":
             return criteria_request(standing, changes[0], self._dialect())
-        return topic_request(standing, "event-notification", changes, self._dialect())
+        included = {version.reference: version for change in changes for version in self._included(change)}
+        return self._topic(standing, "event-notification", changes, list(included.values()))
+
+    def _topic(
+        self, standing: Standing, kind: str, changes: Sequence[Change] = (), included: Sequence[Version] = ()
+    ) -> Request:
+        at = self._now().isoformat(timespec="milliseconds")
+        return topic_request(standing, kind, changes, self._dialect(), at=at, included=included)
 
     def _again(self, standing: Standing, parcel: _Parcel) -> None:
         assert parcel.request is not None
@@ -216,11 +227,11 @@ class Delivery:
         return isinstance(parsed, dict) and "resourceType" in parsed
 
     async def _handshake(self, standing: Standing) -> None:
-        delivered = await self.send(topic_request(standing, "handshake", [], self._dialect()), 1, standing)
+        delivered = await self.send(self._topic(standing, "handshake"), 1, standing)
         standing.status = "active" if delivered else "error"
 
     async def heartbeat(self, standing: Standing) -> bool:
-        return await self.send(topic_request(standing, "heartbeat", [], self._dialect()), 1, standing)
+        return await self.send(self._topic(standing, "heartbeat"), 1, standing)
 
     async def _beat(self, standing: Standing) -> None:
         while True:

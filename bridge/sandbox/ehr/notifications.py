@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from bridge.sandbox.ehr import rawjson
-from bridge.sandbox.ehr.store import Change, identifiers
+from bridge.sandbox.ehr.store import Change, Version, identifiers
 from bridge.sandbox.ehr.subscriptions import Standing
 
 FHIR_JSON = "application/fhir+json; charset=UTF-8"
@@ -74,8 +74,22 @@ def _medplum(standing: Standing, change: Change, ids: dict[str, Any]) -> Request
     return Request("POST", standing.endpoint, headers + standing.headers, body, ids)
 
 
-def topic_request(standing: Standing, kind: str, changes: Sequence[Change], dialect: Dialect) -> Request:
-    """A notification Bundle: `kind` is handshake, heartbeat or event-notification; counts the events it carries."""
+def topic_request(
+    standing: Standing,
+    kind: str,
+    changes: Sequence[Change],
+    dialect: Dialect,
+    *,
+    at: str,
+    included: Sequence[Version] = (),
+) -> Request:
+    """A notification Bundle, and one step of the Subscription's count.
+
+    Args:
+        kind: handshake, heartbeat or event-notification.
+        at: the EHR's clock, for `Bundle.timestamp`.
+        included: what the topic's notificationShape adds; HAPI sends it whatever the content level promises.
+    """
     standing.delivered += len(changes)
     last = len(changes) if dialect.name == "athenahealth" else standing.delivered
     first = last - len(changes) + 1
@@ -89,11 +103,13 @@ def topic_request(standing: Standing, kind: str, changes: Sequence[Change], dial
         "type": "subscription-notification" if standing.kind == "r5" else "history",
     }
     if dialect.name != "hapi":
-        bundle["timestamp"] = changes[-1].now.updated if changes else None
+        bundle["timestamp"] = at
     entries = [_status_entry(standing, status, dialect)]
     if standing.content != "empty":
         entries += [_focus_entry(standing, change, dialect) for change in changes]
-    body = _encode({key: value for key, value in (bundle | {"entry": entries}).items() if value is not None})
+    if dialect.name == "hapi" or standing.content == "full-resource":
+        entries += [_included_entry(version, dialect) for version in included]
+    body = _encode(bundle | {"entry": entries})
     headers = [("Content-Type", FHIR_JSON)]
     if not (dialect.name == "hapi" and standing.kind == "r5"):  # HAPI's R5 client copies none of them
         headers += standing.headers
@@ -128,7 +144,7 @@ def _parameters(
     parameter: list[dict[str, Any]] = [
         {"name": "subscription", "valueReference": {"reference": _subscription(standing, dialect)}}
     ]
-    if standing.content != "empty":
+    if standing.content != "empty" or dialect.name == "hapi":
         parameter.append({"name": "topic", "valueCanonical": standing.topic})
     parameter += [
         {"name": "status", "valueCode": standing.status},
@@ -175,7 +191,7 @@ def _subscription_status(
     if listed:
         status["notificationEvent"] = listed
     status["subscription"] = {"reference": _subscription(standing, dialect)}
-    return status | ({"topic": standing.topic} if standing.content != "empty" else {})
+    return status | ({"topic": standing.topic} if standing.content != "empty" or dialect.name == "hapi" else {})
 
 
 def _status_entry(standing: Standing, status: dict[str, Any], dialect: Dialect) -> dict[str, Any]:
@@ -201,14 +217,20 @@ def _focus_entry(standing: Standing, change: Change, dialect: Dialect) -> dict[s
     }
     if dialect.name == "hapi" and version.deleted:
         return {"request": request}
-    relative = (
-        f"{version.reference}/_history/{version.version}" if standing.content == "full-resource" else version.reference
-    )
+    versioned = created or standing.content == "full-resource"  # HAPI: an id-only update names no version
+    relative = f"{version.reference}/_history/{version.version}" if versioned else version.reference
     entry: dict[str, Any] = {"fullUrl": relative if dialect.name == "hapi" else f"{dialect.base}/{version.reference}"}
     if standing.content == "full-resource" and not version.deleted:
         entry["resource"] = msgspec.Raw(version.raw)
     response = {} if dialect.name == "hapi" else {"response": {"status": "201" if created else "200"}}
     return entry | {"request": request} | response
+
+
+def _included_entry(version: Version, dialect: Dialect) -> dict[str, Any]:
+    if dialect.name == "hapi":
+        return {"fullUrl": f"{version.reference}/_history/{version.version}", "resource": msgspec.Raw(version.raw)}
+    request = {"request": {"method": "GET", "url": version.reference}, "response": {"status": "200"}}
+    return {"fullUrl": f"{dialect.base}/{version.reference}", "resource": msgspec.Raw(version.raw)} | request
 
 
 def _subscription(standing: Standing, dialect: Dialect) -> str:

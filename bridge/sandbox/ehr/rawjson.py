@@ -26,13 +26,23 @@ def members(raw: bytes) -> dict[str, Raw]:
     return msgspec.json.decode(raw, type=dict[str, Raw])
 
 
-def stamp(raw: bytes, *, resource_type: str, id: str, version: str, updated: str) -> bytes:  # noqa: A002 - FHIR's name
+def stamp(
+    raw: bytes,
+    *,
+    resource_type: str,
+    id: str,  # noqa: A002 - FHIR's name
+    version: str,
+    updated: str,
+    source: str = "",
+) -> bytes:
     """The resource as the server stores it: its id, `meta.versionId` and `meta.lastUpdated` set, all else unchanged."""
     all_members = members(raw)
     meta = members(bytes(all_members.pop("meta"))) if "meta" in all_members else {}
     meta = {"versionId": Raw(_encode(version)), "lastUpdated": Raw(_encode(updated))} | {
         key: value for key, value in meta.items() if key not in {"versionId", "lastUpdated"}
     }
+    if source:  # HAPI rewrites it with every write: no mark of ours survives there
+        meta["source"] = Raw(_encode(source))
     head = {"resourceType": Raw(_encode(resource_type)), "id": Raw(_encode(id)), "meta": Raw(_encode(meta))}
     return _encode(head | {key: value for key, value in all_members.items() if key not in head})
 

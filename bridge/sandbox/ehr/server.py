@@ -17,7 +17,7 @@ from bridge.sandbox.ehr.delivery import Delivery, Retry
 from bridge.sandbox.ehr.faults import Faults
 from bridge.sandbox.ehr.notifications import Dialect
 from bridge.sandbox.ehr.service import Answer, Service, outcome
-from bridge.sandbox.ehr.store import Change, Refusal, Store
+from bridge.sandbox.ehr.store import Change, Refusal, Store, Version, references
 from bridge.sandbox.journal import Journal, as_json
 from bridge.sandbox.server import hang_up
 
@@ -50,14 +50,15 @@ class Ehr:
         self.base = ""
         self.clock_offset = timedelta(0)
         self.dialect = Dialect(options.dialect, options.fhir_version)
-        self.store = Store(uuid_versions=options.dialect == "medplum", now=self.now)
+        hapi = options.dialect == "hapi"
+        self.store = Store(uuid_versions=options.dialect == "medplum", rewrites_source=hapi, now=self.now)
         self.service = Service(
             store=self.store,
             base=lambda: self.base,
             publish=self._publish,
             before_write=self._before_write,
-            stale_status=409 if options.dialect == "hapi" else 412,
-            bare_etags=options.dialect == "hapi",
+            stale_status=409 if hapi else 412,
+            as_hapi=hapi,
             fhir_version=VERSIONS[options.fhir_version],
         )
         workers = 1 if options.polite else options.workers
@@ -65,12 +66,15 @@ class Ehr:
             journal,
             self.faults,
             dialect=lambda: self.dialect,
+            now=self.now,
+            included=self._included,
             retry=options.retry,
             rng=random.Random(options.seed),  # noqa: S311 - repeatable mischief, no secret
             workers=workers,
         )
         self.topics: dict[str, str] = {}
         self.second_writer: dict[str, list[dict[str, Any]]] = defaultdict(list)  # reference -> changes still to slip in
+        self.include: set[str] = set()  # types that topic notifications carry besides the focus
         self._firsts: list[asyncio.Future[None]] = []
 
     def now(self) -> datetime:
@@ -139,6 +143,11 @@ class Ehr:
 
     # --- changes
 
+    def _included(self, change: Change) -> list[Version]:
+        targets = [reference for reference in references(change.now.data) if reference.split("/")[0] in self.include]
+        found = (self.store.current(*reference.split("/")) for reference in dict.fromkeys(targets))
+        return [version for version in found if version is not None and not version.deleted]
+
     def clerk(self, reference: str, raw: bytes | None, patch: list[dict[str, Any]] | None = None) -> str:
         """A change made at the EHR's own screen: the whole resource, a JSON Patch of it, or (both None) its deletion.
 
@@ -151,6 +160,8 @@ class Ehr:
             if held is None or held.deleted:
                 raise KeyError(reference)
             raw = rawjson.patch(held.raw, patch)
+        if raw and self.service.as_hapi and (same := self.store.unchanged(kind, id, raw)):
+            return same.version
         method = "DELETE" if raw is None else "POST" if held is None else "PUT"
         now, before = self.store.write(kind, id, raw or b"", method)
         self.journal.record(

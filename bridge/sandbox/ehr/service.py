@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 import msgspec
 
-from bridge.sandbox.ehr import rawjson
+from bridge.sandbox.ehr import capability, rawjson
 from bridge.sandbox.ehr.search import DEFAULT_COUNT, Query, included, search, split
 from bridge.sandbox.ehr.store import Change, Refusal, Store, Version
 
@@ -40,7 +40,7 @@ class Service:
     publish: Callable[[Change], None]
     before_write: Callable[[str], None]
     stale_status: int = 412  # what a stale If-Match gets: 412 by the specification, 409 by HAPI
-    bare_etags: bool = False  # HAPI: no ETag on the answer to a PATCH, and one without W/"" inside a Bundle's response
+    as_hapi: bool = False  # no ETag on a PATCH, a bare one in a Bundle, no version where nothing changed
     fhir_version: str = "4.0.1"
     _pending: list[Change] | None = None
 
@@ -61,7 +61,7 @@ class Service:
     def _route(self, method: str, segments: list[str], query: Query, headers: Mapping[str, str], body: bytes) -> Answer:
         match method, segments:
             case "GET", ["metadata"]:
-                return Answer(200, _encode(self._capabilities()))
+                return Answer(200, _encode(capability.statement(self.store.types(), self.fhir_version, self.base())))
             case "GET", [kind]:
                 return self._search(_type(kind), query)
             case "POST", [kind, "_search"]:
@@ -207,12 +207,14 @@ class Service:
             raise Refusal(self.stale_status, "processing" if self.stale_status == 409 else "conflict", text)
 
     def _write(self, kind: str, id: str, body: bytes, method: str, headers: Mapping[str, str]) -> Answer:  # noqa: A002
+        if self.as_hapi and method != "POST" and (same := self.store.unchanged(kind, id, body)):
+            return Answer(200, same.raw, self._about(same))
         held = self.store.current(kind, id)
         now, before = self.store.write(kind, id, body, method)
         self._tell(Change(now, before, "client"))
         created = held is None or held.deleted
         about = self._about(now) | {"Location": f"{self.base()}/{now.reference}/_history/{now.version}"}
-        if method == "PATCH" and self.bare_etags:
+        if method == "PATCH" and self.as_hapi:
             del about["ETag"]
         minimal = "return=minimal" in headers.get("prefer", "")
         return Answer(
@@ -247,20 +249,6 @@ class Service:
     def rollback(self) -> None:
         self.store.rollback()
         self._pending = None
-
-    def _capabilities(self) -> dict[str, Any]:
-        names = self.store.types()
-        interactions = [
-            {"code": code}
-            for code in ("read", "vread", "update", "patch", "delete", "history-instance", "create", "search-type")
-        ]
-        return {
-            "resourceType": "CapabilityStatement", "status": "active", "date": "2026-11-22", "kind": "instance",
-            "fhirVersion": self.fhir_version, "format": ["json"], "patchFormat": ["application/json-patch+json"],
-            "software": {"name": "bridge pretend EHR"}, "implementation": {"description": "no real data", "url": self.base()},
-            "rest": [{"mode": "server", "interaction": [{"code": "transaction"}, {"code": "batch"}],
-                      "resource": [{"type": name, "versioning": "versioned", "interaction": interactions} for name in names]}],
-        }  # fmt: skip
 
 
 def outcome(refusal: Refusal) -> Answer:

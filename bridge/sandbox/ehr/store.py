@@ -54,8 +54,14 @@ class Change:
 class Store:
     """All versions by type and id. Not thread-safe: one event loop owns it, and no await stands inside a change."""
 
-    def __init__(self, *, uuid_versions: bool = False, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
-        self.uuid_versions = uuid_versions
+    def __init__(
+        self,
+        *,
+        uuid_versions: bool = False,
+        rewrites_source: bool = False,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self.uuid_versions, self.rewrites_source = uuid_versions, rewrites_source  # Medplum; HAPI
         self._now = now
         self._versions: dict[str, dict[str, list[Version]]] = defaultdict(dict)
         self._by_reference: dict[tuple[str, str], set[str]] = defaultdict(set)
@@ -90,15 +96,22 @@ class Store:
             if str(self._next_id) not in self._versions[resource_type]:
                 return str(self._next_id)
 
+    def unchanged(self, resource_type: str, id: str, raw: bytes) -> Version | None:  # noqa: A002
+        """The current version, if `raw` says nothing else: HAPI then makes no new one and tells nobody."""
+        held = self.current(resource_type, id)
+        same = held is not None and not held.deleted and _bare(held.data) == _bare(msgspec.json.decode(raw))
+        return held if same else None
+
     def write(self, resource_type: str, id: str, raw: bytes, method: str) -> tuple[Version, Version | None]:  # noqa: A002
         """Make `raw` the next version (or delete, with empty bytes); returns it and the one before."""
         versions = self._versions[resource_type].setdefault(id, [])
         before = versions[-1] if versions else None
         number = str(uuid.uuid4()) if self.uuid_versions else str(len(versions) + 1)
         updated = self._now().isoformat(timespec="milliseconds")
+        source = f"#{uuid.uuid4().hex[:16]}" if self.rewrites_source else ""
         data: dict[str, Any] = {}
         if method != "DELETE":
-            raw = rawjson.stamp(raw, resource_type=resource_type, id=id, version=number, updated=updated)
+            raw = rawjson.stamp(raw, resource_type=resource_type, id=id, version=number, updated=updated, source=source)
             data = msgspec.json.decode(raw)
         version = Version(f"{resource_type}/{id}", number, updated, method, raw, data)
         versions.append(version)
@@ -146,6 +159,13 @@ class Store:
         for system, value in identifiers(version.data):
             for token in (value, f"|{value}", f"{system}|{value}"):
                 self._by_identifier[resource_type, token].add(id)
+
+
+def _bare(data: dict[str, Any]) -> dict[str, Any]:
+    meta = {
+        key: value for key, value in data.get("meta", {}).items() if key not in {"versionId", "lastUpdated", "source"}
+    }
+    return {key: value for key, value in data.items() if key not in {"meta", "id"}} | {"meta": meta}
 
 
 def references(node: Any) -> Iterator[str]:

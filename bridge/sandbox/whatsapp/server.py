@@ -15,7 +15,7 @@ from aiohttp import web
 
 from bridge.sandbox.journal import Journal, as_json
 from bridge.sandbox.server import answer_json, hang_up
-from bridge.sandbox.whatsapp import webhooks
+from bridge.sandbox.whatsapp import account, webhooks
 from bridge.sandbox.whatsapp.catalogue import Catalogue
 from bridge.sandbox.whatsapp.checks import Content, check
 from bridge.sandbox.whatsapp.courier import Courier, Manners, polite
@@ -75,7 +75,7 @@ class WhatsApp:
         body = await request.content.read()
         try:
             self._authenticate(request)
-            status, answer = await self._other(request, segments, body)
+            status, answer = account.perform(self, request, segments, body)
         except Denied as denied:
             status, answer = denied.http, denied.body(self._trace())
         if isinstance(answer, bytes):
@@ -96,7 +96,7 @@ class WhatsApp:
         fault = effect = None
         try:
             self._authenticate(request)
-            self._number(segments[1])
+            self.check_number(segments[1])
             message = _decode(raw)
             if "status" in message:
                 answer: dict[str, Any] = self._mark_read(message)
@@ -213,46 +213,12 @@ class WhatsApp:
         held.status = "read"
         return {"success": True}
 
-    async def _other(self, request: web.BaseRequest, segments: list[str], body: bytes) -> tuple[int, Any]:
-        options = self.options
-        match request.method, segments:
-            case "GET", ["_media", id]:
-                return 200, self.media.content(id)
-            case "POST", [_, number, "media"]:
-                self._number(number)
-                return 200, {"id": self.media.upload(request.headers.get("Content-Type", ""), body)}
-            case "GET", [_, waba, "message_templates"] if waba == options.waba_id:
-                listed = [template.listing(language, at * 10 + n) for at, template in enumerate(self.catalogue.templates.values(), 1)
-                          for n, language in enumerate(template.bodies)]  # fmt: skip
-                wanted = request.query.get("name")
-                return 200, {"data": [item for item in listed if wanted in {None, item["name"]}], "paging": {}}
-            case "GET", [_, waba, "phone_numbers"] if waba == options.waba_id:
-                return 200, {"data": [self._info(number) for number in options.phone_number_ids]}
-            case "GET", [_, waba, "subscribed_apps"] if waba == options.waba_id:
-                return 200, {"data": [{"whatsapp_business_api_data": {"id": "1", "name": "pretend app"}}]}
-            case "POST" | "DELETE", [_, waba, "subscribed_apps"] if waba == options.waba_id:
-                return 200, {"success": True}
-            case "GET", [_, number] if number in options.phone_number_ids:
-                return 200, self._info(number)
-            case "GET", [_, id] if id in self.media.known:
-                return 200, self.media.info(id, self.base)
-            case "DELETE", [_, id] if id in self.media.known:
-                del self.media.known[id]
-                return 200, {"success": True}
-        raise Denied(100, f"Unsupported {request.method.lower()} request. Object does not exist.", subcode=33)
-
-    def _info(self, number: str) -> dict[str, Any]:
-        return {"id": number, "display_phone_number": self.options.display, "verified_name": "Hospital Demo", "status": "CONNECTED",
-                "quality_rating": "GREEN", "throughput": {"level": "STANDARD"}, "code_verification_status": "VERIFIED",
-                "whatsapp_business_manager_messaging_limit": "TIER_2K",
-                "health_status": {"can_send_message": "AVAILABLE", "entities": []}}  # fmt: skip
-
     def _authenticate(self, request: web.BaseRequest) -> None:
         given = request.headers.get("Authorization", "")
         if not given.startswith("Bearer ") or (self.options.token and given != f"Bearer {self.options.token}"):
             raise Denied(190, "Invalid OAuth access token - Cannot parse access token")
 
-    def _number(self, number: str) -> None:
+    def check_number(self, number: str) -> None:
         if number not in self.options.phone_number_ids:
             raise Denied(100, f"Object with ID '{number}' does not exist", subcode=33)
 
