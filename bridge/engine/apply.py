@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Row, or_, select, update
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from bridge.engine import accounts, people_events, persons, replies, statuses
-from bridge.engine.fates import Fate, settle
+from bridge.engine.fates import Fate, settle, unsettled
 from bridge.engine.fates import wait as put_off
 from bridge.engine.news import Change, News, Snapshot
 from bridge.engine.pokes import Pokes
@@ -254,7 +254,9 @@ class Applier:
         site = self._site
         with site.store.write() as connection:
             now = site.store.now(connection)
-            good = self._still_true(connection, changes)
+            waiting = unsettled(connection, sorted(e.id for change in changes for e in change.group.events))
+            mine = [c for c in changes if all(e.id in waiting for e in c.group.events)]
+            good = self._still_true(connection, mine)
             persons.apply(connection, site, (p for c in good for p in c.persons))
             for change in good:
                 self._write_resource(connection, change)

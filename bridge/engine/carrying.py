@@ -247,7 +247,8 @@ class Carrying:
 
     def _project(self, row: Any, client: EhrClient, built: dict[str, Any]) -> Outcome:
         """Create it, or bring the one that is there to it; a create whose answer was lost is searched first."""
-        written = projection.project(client, built, known=self._known(f"written:{row.id}"), look_first=row.attempts > 0)
+        known = self._known(f"communication:{row.message_id}") if row.verb == "communication" else None
+        written = projection.project(client, built, known=known, look_first=row.attempts > 0)
         if isinstance(written, Missing):
             return Outcome("merged", "somebody deleted it in the EHR")
         reference = written.reference

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, bindparam, update
+from sqlalchemy import Connection, bindparam, select, update
 
 from bridge.ledger.tables import inbox
 
@@ -28,6 +28,16 @@ def settle(connection: Connection, fates: Sequence[Fate], now: int) -> int:
             [{"b": f.event, "f": f.fate, "r": f.reason, "p": f.planned} for f in fates],
         )
     return len(fates)
+
+
+def unsettled(connection: Connection, events: Sequence[int]) -> set[int]:
+    """Those that still have no fate, their rows locked: another node that applies the same events waits here, and finds
+    them settled."""
+    found: set[int] = set()
+    for start in range(0, len(events), 500):
+        rows = select(inbox.c.id).where(inbox.c.id.in_(events[start : start + 500]), inbox.c.fate.is_(None))
+        found.update(connection.execute(rows.order_by(inbox.c.id).with_for_update()).scalars())
+    return found
 
 
 def wait(connection: Connection, rows: Sequence[tuple[int, int]], reason: str, until: int) -> None:

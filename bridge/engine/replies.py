@@ -14,7 +14,7 @@ from typing import Any
 
 from sqlalchemy import or_, select
 
-from bridge.engine.fates import Fate, settle
+from bridge.engine.fates import Fate, settle, unsettled
 from bridge.engine.reads import Reader
 from bridge.engine.reply_effects import apply_effects
 from bridge.engine.site import Site
@@ -150,6 +150,8 @@ class Replies:
             return self._fail([Fate(one.event, "failed", f"answering failed: {type(error).__name__}")])
         with site.store.write() as connection:
             now = site.store.now(connection)
+            if not unsettled(connection, [one.event]):
+                return 0
             apply_effects(connection, site, one.event, one.message, one.reply, loaded, effects, now)
             done = settle(connection, [Fate(one.event, "applied", "reply")], now)
             faults.point("reply_before_commit")
