@@ -104,6 +104,7 @@ def apply_effects(
             "wamid": site.crypto.index(keys.wamid(reply.wamid)) if reply.wamid else None,
             "direction": "in",
             "kind": reply.kind,
+            "cause": event,
             "message_id": reply.tap.message_id if reply.tap is not None else None,
             "at": at,
             "open": open_turn is not None,
@@ -120,7 +121,6 @@ def apply_effects(
         values["last_said"] = last_said
     connection.execute(update(conversation).where(conversation.c.id == talk).values(**values))
     _communication(connection, site, loaded, reply, message, said, talk, now)
-    del event
 
 
 def _conversation(connection: Connection, site: Site, loaded: Loaded, at: int) -> int:

@@ -155,6 +155,13 @@ Index(
     postgresql_where=text("state IN ('doubt','sending')"),
 )
 Index("outbox_planned_at", outbox.c.planned_at)
+Index("outbox_cause", outbox.c.cause)
+Index(
+    "outbox_answers",
+    outbox.c.answers,
+    sqlite_where=text("answers IS NOT NULL"),
+    postgresql_where=text("answers IS NOT NULL"),
+)
 
 attempt = Table(
     "attempt",
@@ -226,6 +233,7 @@ Index(
     postgresql_where=text("state IN ('asked','sending')"),
 )
 Index("write_resource", write.c.resource_key)
+Index("write_turn", write.c.turn_id, sqlite_where=text("kind = 'command'"), postgresql_where=text("kind = 'command'"))
 
 resource = Table(
     "resource",
@@ -327,7 +335,8 @@ turn = Table(
     Column("wamid", Text, unique=True),  # blind index
     Column("direction", Text, nullable=False),  # in, out
     Column("kind", Text, nullable=False),
-    Column("message_id", Id),
+    Column("cause", Id, index=True),  # inbox.id it came in as
+    Column("message_id", Id, index=True),  # whose button was tapped
     Column("at", At, nullable=False),  # business: WhatsApp's timestamp
     Column("open", Boolean, nullable=False, server_default=text("false")),  # waits for a person
     Column("reason", Text),

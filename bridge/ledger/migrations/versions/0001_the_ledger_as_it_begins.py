@@ -254,6 +254,14 @@ def upgrade() -> None:
             sqlite_where=sa.text("state IN ('doubt','sending')"),
             postgresql_where=sa.text("state IN ('doubt','sending')"),
         )
+        batch_op.create_index(
+            "outbox_answers",
+            ["answers"],
+            unique=False,
+            sqlite_where=sa.text("answers IS NOT NULL"),
+            postgresql_where=sa.text("answers IS NOT NULL"),
+        )
+        batch_op.create_index("outbox_cause", ["cause"], unique=False)
         batch_op.create_index("outbox_lane", ["lane_id", "state"], unique=False)
         batch_op.create_index("outbox_person", ["patient_id"], unique=False)
         batch_op.create_index(
@@ -369,6 +377,7 @@ def upgrade() -> None:
         sa.Column("wamid", sa.Text(), nullable=True),
         sa.Column("direction", sa.Text(), nullable=False),
         sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("cause", sa.BigInteger(), nullable=True),
         sa.Column("message_id", sa.BigInteger(), nullable=True),
         sa.Column("at", sa.BigInteger(), nullable=False),
         sa.Column("open", sa.Boolean(), server_default=sa.text("(false)"), nullable=False),
@@ -379,7 +388,9 @@ def upgrade() -> None:
         sa.UniqueConstraint("wamid"),
     )
     with op.batch_alter_table("turn", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_turn_cause"), ["cause"], unique=False)
         batch_op.create_index(batch_op.f("ix_turn_conversation_id"), ["conversation_id"], unique=False)
+        batch_op.create_index(batch_op.f("ix_turn_message_id"), ["message_id"], unique=False)
 
     op.create_table(
         "write",
@@ -416,5 +427,12 @@ def upgrade() -> None:
             postgresql_where=sa.text("state IN ('asked','sending')"),
         )
         batch_op.create_index("write_resource", ["resource_key"], unique=False)
+        batch_op.create_index(
+            "write_turn",
+            ["turn_id"],
+            unique=False,
+            sqlite_where=sa.text("kind = 'command'"),
+            postgresql_where=sa.text("kind = 'command'"),
+        )
 
     # ### end Alembic commands ###
