@@ -74,7 +74,7 @@ class Applier:
             try:
                 busy = self.once()
             except SQLAlchemyError as error:
-                log.warning("apply met a database error", extra={"error": type(error).__name__})
+                log.warning("apply met a database error", extra={"error": type(error).__name__}, exc_info=True)
                 site.stopping.wait(0.2)
                 continue
             except Exception:
