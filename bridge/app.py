@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import secrets
 from collections.abc import Sequence
 from typing import Any
 
-from flask import Flask
+from flask import Flask, Response
 from sqlalchemy import update
 
 from bridge.console.app import console_app
@@ -21,6 +22,7 @@ from bridge.engine.site import Site
 from bridge.engine.writes import Writer
 from bridge.fhir.client import EhrClient
 from bridge.fhir.routes import ehr_door
+from bridge.fhir.smart import jwk, signing_key
 from bridge.http import Listener
 from bridge.inbound.routes import whatsapp_door
 from bridge.ledger import lanes
@@ -161,4 +163,17 @@ def doors_app(settings: Settings, inbox: Inbox) -> Flask:
     app.url_map.strict_slashes = False
     app.register_blueprint(ehr_door(settings, inbox))
     app.register_blueprint(whatsapp_door(settings, inbox))
+
+    @app.get("/.well-known/jwks.json")
+    def jwks() -> Response:
+        """Our public keys, for EHRs that we prove ourselves to by SMART Backend Services."""
+        keys = [
+            jwk(signing_key(ehr.auth.private_key), ehr.auth.key_id)
+            for ehr in settings.ehrs.values()
+            if ehr.auth.kind == "smart_backend"
+        ]
+        return Response(
+            json.dumps({"keys": keys}), content_type="application/json", headers={"Cache-Control": "max-age=300"}
+        )
+
     return app

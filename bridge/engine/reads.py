@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 FRESH = 30.0  # seconds an answer serves several messages of one moment
 KEEP = 20_000  # answers held in memory
 WORKERS = 8
+UNAUTHORIZED = 401
 FAILED_FOR = 1.0  # seconds: a failure answers everybody who asks within it
 
 
@@ -130,7 +131,10 @@ class Reader:
             found = Failed(f"the EHR cannot be read: {error}")
         except EhrRefused as error:
             log.warning("the EHR refused a read", extra={"ehr": ehr, "type": what.split("/")[0].split("?")[0]})
-            found = Found(begun, None, "refused") if not isinstance(error, EhrUnreachable) else Failed(str(error))
+            if error.status == UNAUTHORIZED:  # a credential that a person can mend: the rows wait, nothing is lost
+                found = Failed("the EHR does not accept our credentials (401)")
+            else:
+                found = Found(begun, None, "refused")
         except BridgeError as error:
             found = Failed(str(error))
         except Exception as error:  # a thread of the pool must say what happened, whatever it was
