@@ -67,8 +67,8 @@ def newest_decisions(rows: Iterable[Any], business: int) -> dict[tuple[int, str]
     return {key: str(row.decision) for key, row in best.items()}
 
 
-def load(connection: Connection, message_ids: Sequence[int], lane_keys: Mapping[int, str], business: int) -> World:
-    """Read the world of these messages. `lane_keys`: lane id -> conversation key; `business`: now."""
+def load(connection: Connection, message_ids: Sequence[int], lane_keys: Mapping[int, str]) -> World:
+    """Read the world of these messages but for what was decided (`decisions`). `lane_keys`: lane id -> conversation key."""
     world = World()
     light = [c for c in outbox.c if c.name not in {"before", "after", "content"}]
     for row in connection.execute(select(*light).where(outbox.c.id.in_(message_ids))):
@@ -82,13 +82,6 @@ def load(connection: Connection, message_ids: Sequence[int], lane_keys: Mapping[
             world.identities[row.id] = row
             if row.until is None:
                 world.keys_of[row.person_id].add(row.key)
-        said = select(consent).where(consent.c.person_id.in_(people)).order_by(consent.c.id)
-        world.consents = newest_decisions(connection.execute(said), business)
-    keys = {key for held in world.keys_of.values() for key in held}
-    keys |= {r.key for r in world.identities.values()}
-    if keys:
-        blocked = select(block.c.key).where(block.c.key.in_(keys), block.c.lifted_at.is_(None))
-        world.blocked = {row.key for row in connection.execute(lock_rows(connection, blocked))}
     resources = {r.resource_key for r in world.messages.values() if r.resource_key is not None}
     if resources:
         held = select(resource.c.key, resource.c.revision).where(resource.c.key.in_(resources))
@@ -107,6 +100,22 @@ def load(connection: Connection, message_ids: Sequence[int], lane_keys: Mapping[
         for row in connection.execute(known.where(template.c.name.in_(names))):
             world.templates[(row.waba, row.name, row.language)] = row.status
     return world
+
+
+def decisions(connection: Connection, world: World, business: int) -> None:
+    """Read the blocks and consents of `world`'s people into it. `business`: now.
+
+    They are inserted, and no row lock holds back an insert: read them *after* `unapplied`. A STOP that was waiting a
+    moment ago either still waits there, or its rows are here; the other way round it could be missed in both places.
+    """
+    if world.persons:
+        said = select(consent).where(consent.c.person_id.in_(world.persons)).order_by(consent.c.id)
+        world.consents = newest_decisions(connection.execute(said), business)
+    keys = {key for held in world.keys_of.values() for key in held}
+    keys |= {r.key for r in world.identities.values()}
+    if keys:
+        blocked = select(block.c.key).where(block.c.key.in_(keys), block.c.lifted_at.is_(None))
+        world.blocked = {row.key for row in connection.execute(lock_rows(connection, blocked))}
 
 
 def unapplied(connection: Connection, keys: set[str]) -> dict[str, Row[Any]]:

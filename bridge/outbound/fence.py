@@ -24,6 +24,7 @@ from bridge.outbound.policy import Facts, Later, Leave, Never, may_leave
 from bridge.settings import Settings
 
 SLOT_AHEAD = 250_000  # µs: the fence is at most this long before the message's slot
+FAR_AHEAD = 600 * SECOND  # µs: a stored time further ahead was written by a broken clock, and counts as now
 LOOK_AGAIN = 40_000  # µs: an event in front of it is being applied
 EHR_LOOK_AGAIN = 2 * SECOND  # µs: it cannot be applied because the EHR cannot be read
 HOLD_LOOK_AGAIN = 5 * SECOND
@@ -71,8 +72,9 @@ class Fence:
             )
         }
         ids = [message for _, message in chosen]
-        world = facts.load(connection, ids, {claimed.id: claimed.key for claimed, _ in chosen}, business)
+        world = facts.load(connection, ids, {claimed.id: claimed.key for claimed, _ in chosen})
         waiting = facts.unapplied(connection, self._keys(world, [claimed for claimed, _ in chosen]))
+        facts.decisions(connection, world, business)
         tries = {
             row.message: row.n
             for row in connection.execute(
@@ -124,6 +126,22 @@ class Fence:
                 result.fenced.append(Fenced(message, tries.get(message, 0) + 1, claimed, slot, now))
         self._apply(connection, result, spent, moved, now)
         return result
+
+    def room(self, connection: Connection, now: int, most: int) -> dict[str, int]:
+        """How many messages of each number may get a slot now; 0 for one that is paused or has spent its rate."""
+        rows = {row.key: row for row in connection.execute(select(number))}
+        found: dict[str, int] = {}
+        for name in self._settings.numbers:
+            row = rows.get(name)
+            if row is None:
+                found[name] = most
+                continue
+            if now < row.paused_until < now + FAR_AHEAD:
+                found[name] = 0
+                continue
+            free_at = max(row.free_at, now) if row.free_at < now + FAR_AHEAD else now
+            found[name] = max(0, min(most, (now + SLOT_AHEAD - free_at) // self._interval(name, row) + 1))
+        return found
 
     def _interval(self, name: str, row: Row[Any] | None) -> int:
         """Microseconds between two sends of this number; after a refusal of the number one probe a second."""
