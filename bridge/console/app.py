@@ -6,6 +6,7 @@ from flask import Flask, Response, jsonify
 from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 
+from bridge.console.api import api
 from bridge.engine.site import Site
 from bridge.ledger.schema import HEAD, current
 from bridge.ledger.tables import inbox, outbox, write
@@ -17,6 +18,7 @@ DRIFT = 2_000_000  # µs a node's clock may be off the database's
 def console_app(site: Site) -> Flask:
     """Build the application around a running engine's site."""
     app = Flask("bridge.console")
+    app.register_blueprint(api(site))
 
     @app.get("/healthz")
     def healthz() -> Response:
