@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 
 SETTLING = 2 * SECOND  # a command waits this long for what was written before it
 BATCH = 200
+SAME_CLOCK = 60 * SECOND  # two clocks of the same time differ less
 
 KINDS = {
     "text": "text",
@@ -121,7 +122,8 @@ class Replies:
         return incoming, broken
 
     def _reply(self, message: Message, received_at: int) -> Reply:
-        """On business time, like everything a reply is compared with."""
+        """On business time, like everything a reply is compared with: WhatsApp's timestamp plus what was pushed, unless
+        its clock is ahead of the machine's already because it was pushed with ours."""
         at = message.timestamp * SECOND if message.timestamp else received_at
         kind = KINDS.get(message.type or "", "system" if (message.type or "").startswith("system") else "unsupported")
         token = tokens.read(self._site.crypto, message.payload or message.reply_id or "")
@@ -129,7 +131,8 @@ class Replies:
         answer = Answer(token.question, token.choice) if isinstance(token, tokens.QuestionToken) else None
         if answer is not None:
             kind = "answer"
-        moment: datetime = from_us(at) + self._site.clock.offset
+        ahead = at > received_at + SAME_CLOCK
+        moment: datetime = from_us(at) if ahead else from_us(at) + self._site.clock.offset
         return Reply(
             wamid=message.id or "",
             kind=kind,  # type: ignore[arg-type]

@@ -65,6 +65,7 @@ class World:
     engine: subprocess.Popen[str] | None = field(init=False, default=None)
     doors: str = field(init=False, default="")
     console: str = field(init=False, default="")
+    pushed: float = field(init=False, default=0.0)  # seconds of business time ahead of the machine's
     _ports: tuple[int, int] = field(init=False, default=(0, 0))
 
     def __enter__(self) -> Self:
@@ -231,7 +232,9 @@ class World:
         from bridge.control import ask
 
         now = str(ask(self.config_data() / "engine.sock", "clock.push", seconds=seconds))
-        self.whatsapp.post("clock", offset_seconds=self.whatsapp.get("state").get("clock_offset", 0) + seconds)
+        self.pushed += seconds
+        for pretend in (self.whatsapp, self.ehr):
+            pretend.post("clock", offset_seconds=self.pushed)
         return now
 
     def config_data(self) -> Path:
