@@ -7,20 +7,23 @@ port. The worker itself runs anywhere, so it runs here.
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 from typing import Any
 
 from flask import Request
-from granian import _futures, net
+from granian import _futures
 from granian._granian import WorkerSignal, WSGIWorker
 from granian.http import HTTP1Settings
+from granian.net import SocketSpec  # type: ignore[attr-defined]
 from granian.wsgi import _callback_wrapper
 
 BACKLOG = 1024
 _WORKER: Any = WSGIWorker  # granian's stubs describe an older signature
-_SOCKET: Any = net.SocketSpec
+_SOCKET: Any = SocketSpec
 _SCHEDULER: Any = _futures._new_cbscheduler
 CHUNK = 65_536
+_SLASHES = re.compile("/{2,}")
 
 
 class Listener:
@@ -57,6 +60,18 @@ class Listener:
         worker.serve_mtr(scheduler, loop, self._signal)
         self._ready.set()
         done.wait()
+
+
+def one_slash(application: Any) -> Any:
+    """The application, with slashes that stand in a row taken as one: endpoints end in a slash, servers add another."""
+
+    def called(environ: dict[str, Any], start_response: Any) -> Any:
+        path = environ.get("PATH_INFO", "")
+        if "//" in path:
+            environ["PATH_INFO"] = _SLASHES.sub("/", path)
+        return application(environ, start_response)
+
+    return called
 
 
 def read_body(incoming: Request, limit: int) -> bytes | None:

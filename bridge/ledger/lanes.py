@@ -6,7 +6,7 @@ ready row and sets `next_at`: a subquery in the same UPDATE would lose wake-ups 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, bindparam, func, select, text, update
@@ -102,17 +102,28 @@ def wake(connection: Connection, lane_ids: Iterable[int], now: int, *, release: 
     connection.execute(update(lane).where(lane.c.id == bindparam("l")).values(values), changes)
 
 
-def claim(connection: Connection, node: str, now: int, limit: int) -> list[Claimed]:
-    """Take up to `limit` due lanes, most urgent class first. A dead owner's lease is taken over when it has run out."""
+def claim(connection: Connection, node: str, now: int, room: Mapping[str, int]) -> list[Claimed]:
+    """Take due lanes, most urgent class first; a dead owner's lease is taken over when it has run out.
+
+    Args:
+        room: our number (config key) -> how many of its messages may get a slot now. Lanes of a number without room are
+            left alone: fifty thousand reminders must not be claimed and put back all the time.
+    """
     skip = "" if connection.dialect.name == "sqlite" else " FOR UPDATE SKIP LOCKED"
+    names = sorted(name for name, free in room.items() if free > 0)
+    if not names:
+        return []
+    ours = ", ".join(f":n{i}" for i in range(len(names)))
     rows = connection.execute(
         text(
             "UPDATE lane SET owner = :node, epoch = epoch + 1, lease_until = :until WHERE id IN ("  # noqa: S608
             "SELECT id FROM lane WHERE kind = 'conversation' AND next_at <= :now AND lease_until <= :now "
+            f"AND number IN ({ours}) "
             f"ORDER BY cls, next_at LIMIT :limit{skip}) "
             "RETURNING id, key, number, cls, epoch, free_at"
         ),
-        {"node": node, "until": now + LEASE, "now": now, "limit": limit},
+        {"node": node, "until": now + LEASE, "now": now, "limit": sum(room[name] for name in names)}
+        | {f"n{i}": name for i, name in enumerate(names)},
     )
     lanes = [
         Claimed(row[0], row[1], row[2], row[3] if row[3] is not None else 9, row[4], min(row[5], now + HORIZON))

@@ -84,8 +84,7 @@ class Fence:
             )
         }
         free = {
-            key: max(row.free_at, now) if row.free_at < now + 600 * SECOND else now
-            for key, row in world.numbers.items()
+            key: max(row.free_at, now) if row.free_at < now + FAR_AHEAD else now for key, row in world.numbers.items()
         }
         spent: dict[str, int] = {}
         moved: dict[int, int] = {}

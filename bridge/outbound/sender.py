@@ -218,9 +218,8 @@ class Sender:
     def _record_and_claim(
         self, results: Sequence[Result], want: int
     ) -> tuple[list[Claimed], list[tuple[int, int, int, int, bytes, str, str, int | None]]]:
-        if not results and want <= 0:
-            return [], []
-        if not results and not self._anything_due():
+        room = self._room_for_due(want) if want > 0 else {}
+        if not results and not room:
             return [], []
         with self._store.write() as connection:
             now = self._store.now(connection)
@@ -228,7 +227,7 @@ class Sender:
             mine = {r.lane_id for r in results if r.lane_id is not None}
             lanes.wake(connection, woken & mine, now, release=True)
             lanes.wake(connection, woken - mine, now)
-            claimed = lanes.claim(connection, self._node, now, want) if want > 0 else []
+            claimed = lanes.claim(connection, self._node, now, room)
             if not claimed:
                 return [], []
             to_doubt(
@@ -245,17 +244,20 @@ class Sender:
             )
             return claimed, [tuple(row) for row in rows]
 
-    def _anything_due(self) -> bool:
+    def _room_for_due(self, want: int) -> dict[str, int]:
+        """Numbers that have due lanes and room for a slot now; empty: there is nothing to claim, and nothing is locked."""
         with self._store.read() as connection:
             now = self._store.now(connection)
-            return (
-                connection.execute(
-                    select(lane.c.id)
-                    .where(lane.c.kind == "conversation", lane.c.next_at <= now, lane.c.lease_until <= now)
-                    .limit(1)
-                ).first()
-                is not None
+            room = {name: free for name, free in self._fence.room(connection, now, want).items() if free > 0}
+            if not room:
+                return {}
+            due = (
+                select(lane.c.id)
+                .where(lane.c.kind == "conversation", lane.c.next_at <= now, lane.c.lease_until <= now)
+                .where(lane.c.number.in_(list(room)))
+                .limit(1)
             )
+            return room if connection.execute(due).first() is not None else {}
 
     def _choose(
         self, claimed: Sequence[Claimed], rows: Sequence[tuple[int, int, int, int, bytes, str, str, int | None]]
