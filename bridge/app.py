@@ -23,7 +23,7 @@ from bridge.engine.writes import Writer
 from bridge.fhir.client import EhrClient
 from bridge.fhir.routes import ehr_door
 from bridge.fhir.smart import jwk, signing_key
-from bridge.http import Listener
+from bridge.http import Listener, one_slash
 from bridge.inbound.routes import whatsapp_door
 from bridge.ledger import lanes
 from bridge.ledger.clock import Clock, Ids
@@ -53,30 +53,21 @@ class Engine:
         """
         self.settings = settings
         self._known: dict[tuple[int, str], str] = {}  # links that are written already
-        content = load_content(settings)
         settings.data_dir.mkdir(parents=True, exist_ok=True)
         store = Store(settings.store.url)
         if settings.store.sqlite:
             store.lock(settings.data_dir)
         migrate(store)
-        crypto = Crypto(settings.security.data_keys, settings.security.index_key)
-        self.site = Site(
-            settings=settings,
-            store=store,
-            crypto=crypto,
-            ids=Ids(),
-            clock=clock or Clock(),
-            node=self._node(),
-            content=content,
-            clients={key: EhrClient(ehr) for key, ehr in settings.ehrs.items() if ehr.base_url},
-        )
+        self.site = make_site(settings, store, clock=clock)
         site = self.site
-        self.inbox = Inbox(store, crypto, site.ids, content.version, site.wake_apply.set)
+        self.inbox = Inbox(store, site.crypto, site.ids, site.content.version, site.wake_apply.set)
         self.reader = Reader(site.clients, store.now, lambda: self.applier.answered())  # noqa: PLW0108  it is made below
         self.applier = Applier(site, self.reader)
         self.writer = Writer(site, self.reader)
         self.pump = Pump(site, self.reader)
-        self.sender = Sender(settings, store, crypto, site.ids, site.clock, site.node, site.quiet_until, self._learned)
+        self.sender = Sender(
+            settings, store, site.crypto, site.ids, site.clock, site.node, site.quiet_until, self._learned
+        )
         site.wake_sender = self.sender.wake
         self.doors = Listener(
             doors_app(settings, self.inbox),
@@ -89,13 +80,6 @@ class Engine:
             console_app(site), settings.listen.console.host, settings.listen.console.port, CONSOLE_THREADS, "console"
         )
         self.control = Control(site, settings.data_dir / "engine.sock")
-
-    def _node(self) -> str:
-        """This node's name, kept in the data folder so that its next life can end its last one's leases."""
-        path = self.settings.data_dir / "node"
-        if not path.exists():
-            path.write_text(secrets.token_hex(6), encoding="ascii")
-        return path.read_text(encoding="ascii").strip()
 
     def start(self) -> None:
         """Everything runs when this returns; the doors last."""
@@ -155,6 +139,28 @@ class Engine:
         self._known.update(fresh)
         while len(self._known) > KNOWN:
             self._known.pop(next(iter(self._known)))
+
+
+def make_site(settings: Settings, store: Store, *, clock: Clock | None = None) -> Site:
+    """What loops and operations share, around an open store. Raises: Refused."""
+    return Site(
+        settings=settings,
+        store=store,
+        crypto=Crypto(settings.security.data_keys, settings.security.index_key),
+        ids=Ids(),
+        clock=clock or Clock(),
+        node=_node(settings),
+        content=load_content(settings),
+        clients={key: EhrClient(ehr) for key, ehr in settings.ehrs.items() if ehr.base_url},
+    )
+
+
+def _node(settings: Settings) -> str:
+    """This node's name, kept in the data folder so that its next life can end its last one's leases."""
+    path = settings.data_dir / "node"
+    if not path.exists():
+        path.write_text(secrets.token_hex(6), encoding="ascii")
+    return path.read_text(encoding="ascii").strip()
 
 
 def doors_app(settings: Settings, inbox: Inbox) -> Flask:

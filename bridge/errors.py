@@ -98,6 +98,18 @@ class StoreLocked(BridgeError):
     remedy = "Stop the other engine, or give this one another data folder."
 
 
+class StoreMissing(BridgeError):
+    """There is no ledger to look into, or not in the form this version reads."""
+
+    remedy = "`bridge serve` makes it and `bridge migrate` brings it up to date; is --config the right one?"
+
+
+class EngineNotRunning(BridgeError):
+    """A verb that only a running engine can do found none."""
+
+    remedy = "Start `bridge serve` with the same config, then ask again."
+
+
 class Undecryptable(BridgeError):
     """A row whose key is not in `security.data_keys`, or whose bytes were changed."""
 

@@ -34,6 +34,8 @@ class Verb:
 
 VERBS = (
     Verb("serve", "bridge.cli.serve:serve", "Run the engine: doors, loops, console."),
+    Verb("ledger", "bridge.cli.ledger:ledger", "Does the ledger balance? Exits 4 unless it does."),
+    Verb("migrate", "bridge.cli.ledger:bring_up", "Bring the store's schema up to date."),
     Verb("check", "bridge.cli.check:check", "Check config, mappings, templates and replies; all problems at once."),
     Verb("explain", "bridge.cli.explain:explain", "What a code means and what to do: BR011, wa:131047, StoreLocked."),
 )

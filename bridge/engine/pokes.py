@@ -82,17 +82,17 @@ class Pokes:
         if state == "pending" or not isinstance(answer, Found):
             return 0
         rows = []
-        now = site.store.now()
+        found_at = site.store.now()
         for raw in answer.value or []:
             reference = f"{raw.get('resourceType')}/{raw.get('id')}"
             if clear_reference(reference) is None:
                 continue
-            rows.append(hint_row(site, ehr, door, reference, now))
+            rows.append(hint_row(site, ehr, door, reference, found_at))
         with site.store.write() as connection:
             now = site.store.now(connection)
             if rows:
                 connection.execute(insert(inbox), rows)
-                audit.record(connection, row=site.ids(), at=now, action=audit.FOUND, count=len(rows))
+                audit.record(connection, row=site.ids(), at=found_at, action=audit.FOUND, count=len(rows))
             statement = lanes.upsert(connection.dialect.name)(subscription).values(
                 ehr=ehr, key=door, looked_at=answer.begun_at
             )

@@ -32,10 +32,10 @@ from bridge.inbound.effects import (
 from bridge.inbound.providers.updates import Message
 from bridge.inbound.reply import Reply
 from bridge.inbound.situation import Linked
-from bridge.ledger import keys, lanes, outbox
+from bridge.ledger import keys, lanes, outbox, writes
 from bridge.ledger.clock import SECOND, to_us
 from bridge.ledger.outbox import NewMessage
-from bridge.ledger.tables import block, consent, conversation, person, question, turn, write
+from bridge.ledger.tables import block, consent, conversation, person, question, turn
 
 WINDOW = 24 * 3600 * SECOND
 QUESTION_OPEN = 24 * 3600 * SECOND  # its buttons; typed words count for ten minutes only (inbound.standing)
@@ -223,24 +223,22 @@ def _command(
         "number": thread.number,
         "revision": visit.revision,
     }
-    connection.execute(
-        insert(write).values(
-            id=row,
-            kind="command",
-            verb=effect.verb,
-            ehr=visit.ehr,
-            resource_key=site.crypto.index(keys.resource(visit.ehr, visit.reference)),
-            message_id=effect.message_id,
-            turn_id=said,
-            person_id=effect.person_id,
-            conversation_id=talk,
-            state="asked",
-            next_at=now,
-            asked_at=now,
-            key_id=site.crypto.key_id,
-            wanted=site.crypto.encrypt(msgspec.json.encode(wanted), "write", "wanted", row),
-        )
-    )
+    values: dict[str, object] = {
+        "id": row,
+        "kind": "command",
+        "verb": effect.verb,
+        "ehr": visit.ehr,
+        "resource_key": site.crypto.index(keys.resource(visit.ehr, visit.reference)),
+        "message_id": effect.message_id,
+        "turn_id": said,
+        "person_id": effect.person_id,
+        "conversation_id": talk,
+        "state": "asked",
+        "next_at": now,
+        "key_id": site.crypto.key_id,
+        "wanted": site.crypto.encrypt(msgspec.json.encode(wanted), "write", "wanted", row),
+    }
+    writes.add(connection, site.ids, [values], now)
 
 
 def _link(loaded: Loaded, person_id: int | None, patient: str) -> Linked | None:
@@ -301,24 +299,22 @@ def _decision(
         return
     row = site.ids()
     wanted = {"patient": held.ref, "decision": effect.decision, "at": at, "turn": said}
-    connection.execute(
-        insert(write).values(
-            id=row,
-            kind="command",
-            verb="stop" if effect.decision == "deny" else "start",
-            ehr=held.ehr,
-            resource_key=f"consent {effect.person_id}",
-            turn_id=said,
-            person_id=effect.person_id,
-            conversation_id=talk,
-            state="asked",
-            told="outcome",
-            next_at=now,
-            asked_at=now,
-            key_id=site.crypto.key_id,
-            wanted=site.crypto.encrypt(msgspec.json.encode(wanted), "write", "wanted", row),
-        )
-    )
+    values: dict[str, object] = {
+        "id": row,
+        "kind": "command",
+        "verb": "stop" if effect.decision == "deny" else "start",
+        "ehr": held.ehr,
+        "resource_key": f"consent {effect.person_id}",
+        "turn_id": said,
+        "person_id": effect.person_id,
+        "conversation_id": talk,
+        "state": "asked",
+        "told": "outcome",
+        "next_at": now,
+        "key_id": site.crypto.key_id,
+        "wanted": site.crypto.encrypt(msgspec.json.encode(wanted), "write", "wanted", row),
+    }
+    writes.add(connection, site.ids, [values], now)
 
 
 def _communication(
@@ -352,7 +348,7 @@ def _communication(
     row = projections.inbound(
         site, turn=said, ehr=linked.ehr, person_id=linked.person_id, conversation_id=talk, now=now, wanted=wanted
     )
-    connection.execute(insert(write).values(**row))
+    writes.add(connection, site.ids, [row], now)
 
 
 def _speaker(loaded: Loaded) -> Linked | None:

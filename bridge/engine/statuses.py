@@ -20,11 +20,10 @@ from bridge.engine.site import Site
 from bridge.errors import BridgeError
 from bridge.inbound.providers.cloud_api import update_from_stored
 from bridge.inbound.providers.updates import Status
-from bridge.ledger import faults, keys, lanes, states, tokens
+from bridge.ledger import faults, keys, lanes, states, tokens, writes
 from bridge.ledger.clock import SECOND
 from bridge.ledger.tables import attempt, inbox
 from bridge.ledger.tables import outbox as outbox_table
-from bridge.ledger.tables import write as write_table
 
 log = logging.getLogger(__name__)
 
@@ -216,10 +215,7 @@ class Statuses:
             if c["state"] in SETTLES and rows[i].state not in SETTLES and rows[i].ehr is not None
         ]  # fmt: skip
         if due:
-            connection.execute(
-                lanes.upsert(connection.dialect.name)(write_table).on_conflict_do_nothing(index_elements=["id"]),
-                [communication(self._site, row, now) for row in due],
-            )
+            writes.add(connection, self._site.ids, [communication(self._site, row, now) for row in due], now)
 
 
 _WORDS = {"sent", "delivered", "read", "played", "failed", "deleted", "warning"}

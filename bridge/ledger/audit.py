@@ -11,6 +11,8 @@ from bridge.ledger.tables import audit
 
 ACKNOWLEDGED = "acknowledged"  # one per group commit: rows the doors acknowledged
 FOUND = "found"  # rows that a search in the EHR added without a door
+PLANNED = "planned"  # messages that came to be, counted where their rows are inserted
+ASKED = "asked"  # writes to the EHR that came to be
 ALARM = "alarm"
 
 

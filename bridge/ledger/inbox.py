@@ -170,12 +170,13 @@ class Inbox:
         self._committed()
 
     def _write(self, connection: Connection, batch: list[_Request]) -> None:
-        now = self._store.now(connection)
+        now = self._store.now()  # this node's: reads of the EHR, which answer these rows, are timed by it too
         keys = {key for request in batch for key in request.seen if key is not None}
         fresh = insert_seen(connection, sorted(keys), now)
         rows: list[dict[str, object]] = []
         for request in batch:
             for row, key in zip(request.rows, request.seen, strict=True):
+                row["received_at"] = now  # as the audit entry that counts it: `bridge ledger --since` cuts both alike
                 if key is None:
                     rows.append(row)
                 elif key in fresh:

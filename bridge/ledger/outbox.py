@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import Connection, bindparam, select, update
 
-from bridge.ledger import lanes, states
+from bridge.ledger import audit, lanes, states
 from bridge.ledger.clock import Ids
 from bridge.ledger.crypto import Crypto
 from bridge.ledger.tables import outbox
@@ -51,6 +51,7 @@ def add(connection: Connection, crypto: Crypto, ids: Ids, messages: Sequence[New
             "lane_id": lane_ids[message.lane_key],
             "number": message.number,
             "planned_at": message.planned_at,
+            "added_at": now,
             "config_version": message.config_version,
             "changed_at": now,
             "ready_at": now if message.state == "ready" else None,
@@ -67,6 +68,8 @@ def add(connection: Connection, crypto: Crypto, ids: Ids, messages: Sequence[New
         .returning(outbox.c.id)
     )
     inserted = {row[0] for row in connection.execute(statement, rows)}
+    if inserted:
+        audit.record(connection, row=ids(), at=now, action=audit.PLANNED, count=len(inserted))
     lanes.wake(connection, {lane_ids[m.lane_key] for m in messages if m.state == "ready" and m.id in inserted}, now)
     return inserted
 

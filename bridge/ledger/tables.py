@@ -128,6 +128,7 @@ outbox = Table(
     Column("tries", Integer, nullable=False, server_default="0"),
     Column("cost", Text),  # pricing category Meta's webhook named
     Column("planned_at", At, nullable=False),  # business
+    Column("added_at", At, nullable=False, server_default="0"),  # machine; the audit entry that counts it has the same
     Column("ready_at", At),  # machine; the order inside a class
     Column("changed_at", At, nullable=False),  # machine; when the state last changed
     Column("accepted_at", At),  # business
@@ -154,7 +155,7 @@ Index(
     sqlite_where=text("state IN ('doubt','sending')"),
     postgresql_where=text("state IN ('doubt','sending')"),
 )
-Index("outbox_planned_at", outbox.c.planned_at)
+Index("outbox_added", outbox.c.added_at)
 Index("outbox_cause", outbox.c.cause)
 Index(
     "outbox_answers",

@@ -233,6 +233,7 @@ def upgrade() -> None:
         sa.Column("tries", sa.Integer(), server_default="0", nullable=False),
         sa.Column("cost", sa.Text(), nullable=True),
         sa.Column("planned_at", sa.BigInteger(), nullable=False),
+        sa.Column("added_at", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("ready_at", sa.BigInteger(), nullable=True),
         sa.Column("changed_at", sa.BigInteger(), nullable=False),
         sa.Column("accepted_at", sa.BigInteger(), nullable=True),
@@ -271,7 +272,7 @@ def upgrade() -> None:
             sqlite_where=sa.text("state = 'planned'"),
             postgresql_where=sa.text("state = 'planned'"),
         )
-        batch_op.create_index("outbox_planned_at", ["planned_at"], unique=False)
+        batch_op.create_index("outbox_added", ["added_at"], unique=False)
         batch_op.create_index("outbox_resource", ["resource_key"], unique=False)
 
     op.create_table(
