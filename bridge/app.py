@@ -167,6 +167,8 @@ def doors_app(settings: Settings, inbox: Inbox) -> Flask:
     """The application of `listen.doors`."""
     app = Flask("bridge.doors", static_folder=None)
     app.url_map.strict_slashes = False
+    app.url_map.redirect_defaults = False  # no sender follows a redirect: HAPI takes it for a failure and tries again
+    app.wsgi_app = one_slash(app.wsgi_app)  # type: ignore[method-assign]
     app.register_blueprint(ehr_door(settings, inbox))
     app.register_blueprint(whatsapp_door(settings, inbox))
 
