@@ -103,7 +103,7 @@ class Carrying:
             connection.execute(
                 update(write)
                 .where(write.c.id == row.id)
-                .values(echo=site.crypto.encrypt(plain, "write", "echo", row.id), key_id=row.key_id)
+                .values(echo=site.crypto.encrypt(plain, "write", "echo", row.id, row.key_id))
             )
 
     def _projected(self, ehr: str, raw: Mapping[str, Any]) -> bytes:

@@ -134,13 +134,11 @@ class Pump:
             values: dict[str, Any] = {"retry_at": None}
             if content is not None:
                 values |= {
-                    "content": site.crypto.encrypt(content, "outbox", "content", row.id),
+                    "content": site.crypto.encrypt(content, "outbox", "content", row.id, row.key_id),
                     "template": template,
                     "language": language,
                     **self._address(connection, row, wa_id),
                 }
-                if row.key_id != site.crypto.key_id:
-                    return 0  # its other columns are under an older key: rotation first
             if not outbox.move(connection, [row.id], "ready", now, only_from=("planned",)):
                 return 0
             connection.execute(update(outbox_table).where(outbox_table.c.id == row.id).values(**values))

@@ -27,13 +27,14 @@ class Crypto:
     def __init__(self, data_keys: Mapping[str, bytes], index_key: bytes) -> None:
         self._ciphers = {name: AESGCM(key) for name, key in data_keys.items()}
         self.key_id = list(data_keys)[-1]
-        self._current = self._ciphers[self.key_id]
         self._index = hmac.new(index_key, digestmod=hashlib.sha256)
 
-    def encrypt(self, value: bytes, table: str, column: str, row: int | str) -> bytes:
-        """`value` under the current key; store `key_id` beside it."""
+    def encrypt(self, value: bytes, table: str, column: str, row: int | str, key_id: str | None = None) -> bytes:
+        """`value` under the current key, to be stored with its id beside it; or under `key_id`, for one more column of a
+        row that was written before the current key came: a row has one key."""
         nonce = os.urandom(_NONCE)
-        return nonce + self._current.encrypt(nonce, value, f"{table}.{column}.{row}".encode())
+        cipher = self._ciphers[key_id or self.key_id]
+        return nonce + cipher.encrypt(nonce, value, f"{table}.{column}.{row}".encode())
 
     def decrypt(self, blob: bytes, key_id: str, table: str, column: str, row: int | str) -> bytes:
         """Raises: Undecryptable, naming table, row and key id, never a byte of the value."""
