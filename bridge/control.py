@@ -10,11 +10,12 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from bridge import errors
 from bridge.engine.operations import OPERATIONS
 from bridge.engine.site import Site
 from bridge.errors import BridgeError
@@ -25,8 +26,10 @@ log = logging.getLogger(__name__)
 class Control:
     """Answers requests one at a time."""
 
-    def __init__(self, site: Site, path: Path) -> None:
+    def __init__(self, site: Site, path: Path, further: Mapping[str, Callable[..., Any]] | None = None) -> None:
+        """`further`: operations that only this running engine has."""
         self._site = site
+        self._further = further or {}
         self._path = path
         self._server: socket.socket | None = None
         self._thread = threading.Thread(target=self._run, name="control", daemon=True)
@@ -60,12 +63,12 @@ class Control:
                     asked = json.loads(stream.readline(1_000_000))
                     answer: dict[str, Any] = {"ok": True, "result": self._do(asked)}
                 except BridgeError as error:
-                    answer = {"ok": False, "error": str(error), "remedy": error.remedy}
+                    answer = {"ok": False, "kind": type(error).__name__, "error": str(error)}
                 except (OSError, ValueError, KeyError, TypeError) as error:
-                    answer = {"ok": False, "error": f"not understood: {type(error).__name__}", "remedy": ""}
+                    answer = {"ok": False, "error": f"not understood: {type(error).__name__}"}
                 except Exception:
                     log.exception("a control request failed")
-                    answer = {"ok": False, "error": "failed: see the engine's log", "remedy": ""}
+                    answer = {"ok": False, "error": "failed: see the engine's log"}
                 try:
                     stream.write(json.dumps(answer).encode() + b"\n")
                     stream.flush()
@@ -76,6 +79,8 @@ class Control:
         verb, arguments = str(asked["verb"]), dict(asked.get("arguments", {}))
         if verb == "clock.push":
             return self._push(float(arguments["seconds"]))
+        if verb in self._further:
+            return self._further[verb](**arguments)
         return OPERATIONS[verb](self._site, **arguments)
 
     def _push(self, seconds: float) -> str:
@@ -96,6 +101,6 @@ def ask(path: Path, verb: str, **arguments: Any) -> Any:
             stream.flush()
             answer = json.loads(stream.readline())
     if not answer["ok"]:
-        error = BridgeError(answer["error"])
-        raise error
+        kind = getattr(errors, answer.get("kind", ""), BridgeError)
+        raise (kind if kind is not errors.Refused else BridgeError)(answer["error"])
     return answer["result"]

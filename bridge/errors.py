@@ -110,6 +110,12 @@ class EngineNotRunning(BridgeError):
     remedy = "Start `bridge serve` with the same config, then ask again."
 
 
+class NothingToDo(BridgeError):
+    """An operation names nothing that is in the state it needs."""
+
+    remedy = "`bridge doubts` and `bridge reminders` list what may be resent, closed, released or cancelled."
+
+
 class Undecryptable(BridgeError):
     """A row whose key is not in `security.data_keys`, or whose bytes were changed."""
 

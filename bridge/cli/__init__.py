@@ -34,6 +34,10 @@ class Verb:
 
 VERBS = (
     Verb("serve", "bridge.cli.serve:serve", "Run the engine: doors, loops, console."),
+    Verb("show", "bridge.cli.show:show", "One event or message, hop by hop."),
+    Verb("tail", "bridge.cli.show:tail", "Events as they come, ids only."),
+    Verb("doubts", "bridge.cli.doubts:app", "Messages whose outcome nobody knows: list, resend, close."),
+    Verb("reminders", "bridge.cli.reminders:app", "What is planned, by time; release or cancel the brake."),
     Verb("ledger", "bridge.cli.ledger:ledger", "Does the ledger balance? Exits 4 unless it does."),
     Verb("migrate", "bridge.cli.ledger:bring_up", "Bring the store's schema up to date."),
     Verb("check", "bridge.cli.check:check", "Check config, mappings, templates and replies; all problems at once."),

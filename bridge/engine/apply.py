@@ -17,6 +17,7 @@ from sqlalchemy import Connection, Row, or_, select, update
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from bridge.engine import accounts, people_events, persons, replies, statuses
+from bridge.engine.braking import Braking
 from bridge.engine.fates import Fate, settle, unsettled
 from bridge.engine.fates import wait as put_off
 from bridge.engine.news import Change, News, Snapshot
@@ -51,6 +52,7 @@ class Applier:
         self._replies = replies.Replies(site, reader)
         self._accounts = accounts.Accounts(site)
         self._pokes = Pokes(site, reader)
+        self._braking = Braking(site)
         self._pending: dict[str, int] = {}  # inbox key -> answers seen when it was put aside
         self._answers = 0
         self._thread = threading.Thread(target=self._run, name="apply", daemon=True)
@@ -266,7 +268,10 @@ class Applier:
             gone = [i for change in good for i in change.supersede]
             moved = outbox.move(connection, gone, "superseded", now, reason="newer news", only_from=RECALLABLE)
             lanes.wake(connection, outbox.lanes_of(connection, moved), now)
-            outbox.add(connection, site.crypto, site.ids, [m for c in good for m in c.messages], now)
+            messages = [m for c in good for m in c.messages]
+            self._braking.before(connection, messages)
+            added = outbox.add(connection, site.crypto, site.ids, messages, now)
+            self._braking.after(connection, [m for m in messages if m.id in added], now)
             used = [i for change in good for i in change.echoes]
             if used:
                 connection.execute(update(write).where(write.c.id.in_(used)).values(echo=None))

@@ -196,7 +196,7 @@ def message(
     number = site.number().key
     own = canonical(draft.wa_id)
     row = site.ids()
-    if state == "ready" and rendered is not None:
+    if state in ("ready", "held") and rendered is not None:
         template = site.content.catalogue.get(rendered.template)
         content = to_content(rendered, draft, named=template is None or template.parameter_format == "named").to_bytes()
     else:
