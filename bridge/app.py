@@ -32,7 +32,7 @@ from bridge.ledger.inbox import Inbox
 from bridge.ledger.schema import migrate
 from bridge.ledger.store import Store
 from bridge.ledger.tables import outbox, write
-from bridge.outbound.record import Result
+from bridge.outbound.record import Result, take_over
 from bridge.outbound.sender import Sender
 from bridge.settings import Settings
 
@@ -55,8 +55,7 @@ class Engine:
         self._known: dict[tuple[int, str], str] = {}  # links that are written already
         settings.data_dir.mkdir(parents=True, exist_ok=True)
         store = Store(settings.store.url)
-        if settings.store.sqlite:
-            store.lock(settings.data_dir)
+        store.lock(settings.data_dir)  # PostgreSQL too: the node's name lies there, and a name has one life at a time
         migrate(store)
         self.site = make_site(settings, store, clock=clock)
         site = self.site
@@ -98,10 +97,12 @@ class Engine:
         """What an earlier life of this node held is free at once: it is dead, we have its name."""
         site = self.site
         with site.store.write() as connection:
-            lanes.forget_node(connection, site.node)
+            lost = take_over(connection, site.node, site.store.now(connection))
             connection.execute(
                 update(write).where(write.c.owner == site.node, write.c.state == "sending").values(lease_until=0)
             )
+        for message in sorted(lost):
+            log.warning("the outcome of a message is unknown", extra={"message_id": f"msg_{message}"})
 
     def stop(self) -> None:
         """SIGTERM: doors close, sends in flight end or are taken back, leases are freed."""

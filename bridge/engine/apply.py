@@ -10,11 +10,11 @@ from __future__ import annotations
 import logging
 import threading
 from collections import defaultdict
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Row, or_, select, update
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
 from bridge.engine import accounts, people_events, persons, replies, statuses
 from bridge.engine.braking import Braking
@@ -30,6 +30,7 @@ from bridge.fhir.pieces import parse_piece
 from bridge.ledger import faults, lanes, outbox
 from bridge.ledger.clock import SECOND
 from bridge.ledger.states import RECALLABLE, TOLD
+from bridge.ledger.store import passing
 from bridge.ledger.tables import consent, inbox, mark, resource, write
 from bridge.ledger.tables import outbox as outbox_table
 from bridge.mappers.events import RESOURCES
@@ -39,6 +40,8 @@ log = logging.getLogger(__name__)
 GROUPS = 200  # resources of one batch
 STATUSES = 1000
 IDLE = 0.1  # seconds
+
+T = TypeVar("T")
 
 
 class Applier:
@@ -73,25 +76,21 @@ class Applier:
         site = self._site
         while not site.stopping.is_set():
             site.wake_apply.clear()
-            try:
-                busy = self.once()
-            except SQLAlchemyError as error:
-                log.warning("apply met a database error", extra={"error": type(error).__name__}, exc_info=True)
-                site.stopping.wait(0.2)
-                continue
-            except Exception:
-                log.exception("apply failed")
-                site.stopping.wait(1)
-                continue
-            if not busy:
+            if not self.once():
                 site.wake_apply.wait(IDLE)
 
     def once(self) -> int:
         """One round; returns how many events were applied."""
-        done = self._replies.run()
-        done += self._events()
-        done += self._statuses.run(STATUSES)
-        done += self._accounts.run()
+        done = 0
+        for step in (self._replies.run, self._events, lambda: self._statuses.run(STATUSES), self._accounts.run):
+            try:
+                done += step()
+            except SQLAlchemyError as error:
+                log.warning("apply met a database error", extra={"error": type(error).__name__}, exc_info=True)
+                self._site.stopping.wait(0.2)
+            except Exception:  # what one step cannot do must not keep the others from their work
+                log.exception("apply failed")
+                self._site.stopping.wait(0.2)
         return done
 
     # --- events of EHRs --------------------------------------------------------------------------------------------
@@ -102,12 +101,33 @@ class Applier:
             return 0
         groups, broken, pokes = self._groups(rows)
         done = self._settle(broken)
-        done += self._pokes.run(pokes)
+        done += self._one_by_one(self._pokes.run, pokes, lambda event: [event])
         people = [g for g in groups if g.reference.split("/")[0] in people_events.TYPES]
         others = [g for g in groups if g.reference.split("/")[0] in RESOURCES]
         done += self._run_groups(others)
-        done += people_events.run(self._site, self._reader, people, self.wait)
+        done += self._one_by_one(
+            lambda some: people_events.run(self._site, self._reader, some, self.wait),
+            people,
+            lambda group: group.events,
+        )
         return done
+
+    def _one_by_one(
+        self, run: Callable[[Sequence[T]], int], items: Sequence[T], events: Callable[[T], Sequence[Event]]
+    ) -> int:
+        """All together; what fails together is tried one by one, and the one to blame ends as failed."""
+        try:
+            return run(items) if items else 0
+        except Exception as error:
+            if passing(error):
+                raise
+            if len(items) > 1:
+                return sum(self._one_by_one(run, [item], events) for item in items)
+            return self._blame(events(items[0]), error)
+
+    def _blame(self, events: Sequence[Event], error: Exception) -> int:
+        log.exception("applying failed", extra={"events": [f"evt_{event.id}" for event in events]})
+        return self._settle([Fate(e.id, "failed", f"applying failed: {type(error).__name__}") for e in events])
 
     def _fetch(self) -> Sequence[Row[Any]]:
         now = self._site.store.now()
@@ -177,6 +197,7 @@ class Applier:
         changes: list[Change] = []
         for group in groups:
             snapshot = snapshots[group.key]
+            answers = self._answers  # before looking for them: one that comes in between must not be slept through
             try:
                 truth = self._judge.judge(group, snapshot.resource)
                 if isinstance(truth, Truth):
@@ -193,7 +214,7 @@ class Applier:
                 decided.revision = snapshot.resource.revision if snapshot.resource is not None else 0
                 decided.alarms.append((f"evt_{group.events[-1].id}", "an event could not be decided"))
             if isinstance(decided, Pending):
-                self._pending[group.key] = self._answers
+                self._pending[group.key] = answers
             elif isinstance(decided, Waiting):
                 self.wait(group.events, decided)
             else:
@@ -238,16 +259,12 @@ class Applier:
             return 0
         try:
             done = self._commit(changes)
-        except DBAPIError as error:
-            if error.connection_invalidated:
+        except Exception as error:
+            if passing(error):  # a deadlock, a lost connection: nobody's event is to blame, all are tried again
                 raise
             if len(changes) > 1:
                 return sum(self.commit([change]) for change in changes)
-            log.exception("applying failed")
-            group = changes[0].group
-            return self._settle(
-                [Fate(e.id, "failed", f"applying failed: {type(error).__name__}") for e in group.events]
-            )
+            return self._blame(changes[0].group.events, error)
         faults.point("apply_after_commit")
         self._site.wake_sender()
         return done
@@ -256,6 +273,7 @@ class Applier:
         site = self._site
         with site.store.write() as connection:
             now = site.store.now(connection)
+            self._lock_lanes(connection, changes)
             waiting = unsettled(connection, sorted(e.id for change in changes for e in change.group.events))
             mine = [c for c in changes if all(e.id in waiting for e in c.group.events)]
             good = self._still_true(connection, mine)
@@ -281,6 +299,15 @@ class Applier:
             done = settle(connection, [fate for change in good for fate in change.fates], now)
             faults.point("apply_before_commit")
         return done
+
+    def _lock_lanes(self, connection: Connection, changes: Sequence[Change]) -> None:
+        """Lanes come first in the order of locks: the fence holds one while it reads resources and persons."""
+        if connection.dialect.name == "sqlite":
+            return
+        wanted = ((message.lane_key, message.number) for change in changes for message in change.messages)
+        ids = set(lanes.ensure(connection, self._site.ids, "conversation", wanted).values())
+        here = [i for change in changes for i, state in change.states.items() if state in RECALLABLE]
+        lanes.lock(connection, sorted(ids | outbox.lanes_of(connection, here)))
 
     def _still_true(self, connection: Connection, changes: Sequence[Change]) -> list[Change]:
         """Those whose snapshot still holds, their rows locked: resource, then outbox."""

@@ -26,6 +26,7 @@ from bridge.inbound.reply import Answer, Reply, Tap
 from bridge.inbound.respond import respond
 from bridge.ledger import faults, tokens
 from bridge.ledger.clock import SECOND, from_us
+from bridge.ledger.store import passing
 from bridge.ledger.tables import inbox
 
 log = logging.getLogger(__name__)
@@ -149,15 +150,23 @@ class Replies:
             loaded = load_situation(site, one.number, one.key, one.message, one.reply)
             effects = respond(loaded.situation, one.reply)
         except Exception as error:  # a message must end in a fate or a person's hands, never in a loop
+            if passing(error):
+                raise
             log.exception("answering failed", extra={"event": f"evt_{one.event}"})
             return self._fail([Fate(one.event, "failed", f"answering failed: {type(error).__name__}")])
-        with site.store.write() as connection:
-            now = site.store.now(connection)
-            if not unsettled(connection, [one.event]):
-                return 0
-            apply_effects(connection, site, one.event, one.message, one.reply, loaded, effects, now)
-            done = settle(connection, [Fate(one.event, "applied", "reply")], now)
-            faults.point("reply_before_commit")
+        try:
+            with site.store.write() as connection:
+                now = site.store.now(connection)
+                if not unsettled(connection, [one.event]):
+                    return 0
+                apply_effects(connection, site, one.event, one.message, one.reply, loaded, effects, now)
+                done = settle(connection, [Fate(one.event, "applied", "reply")], now)
+                faults.point("reply_before_commit")
+        except Exception as error:
+            if passing(error):
+                raise
+            log.exception("applying a reply failed", extra={"event": f"evt_{one.event}"})
+            return self._fail([Fate(one.event, "failed", f"applying failed: {type(error).__name__}")])
         faults.point("reply_after_commit")
         site.wake_sender()
         site.wake_writes.set()

@@ -22,6 +22,7 @@ from bridge.inbound.providers.cloud_api import update_from_stored
 from bridge.inbound.providers.updates import Status
 from bridge.ledger import faults, keys, lanes, states, tokens, writes
 from bridge.ledger.clock import SECOND
+from bridge.ledger.store import passing
 from bridge.ledger.tables import attempt, inbox
 from bridge.ledger.tables import outbox as outbox_table
 
@@ -67,8 +68,31 @@ class Statuses:
         late = [s for s in strangers if now - received[s.event] >= STRANGER_WAITS]
         fates += [Fate(s.event, "ignored", "names no message of ours") for s in late]
         early = [s.event for s in strangers if now - received[s.event] < STRANGER_WAITS]
-        self._apply([s for s in seen if s.message is not None], fates, early)
+        known = [s for s in seen if s.message is not None]
+        try:
+            self._apply(known, fates, early)
+        except Exception as error:
+            if passing(error):
+                raise
+            self._apply([], [*fates, *self._one_by_one(known)], early)
         return len(fates) + len(seen) - len(strangers)
+
+    def _one_by_one(self, seen: Sequence[_Seen]) -> list[Fate]:
+        """What could not be applied together; returns the fates of those to blame."""
+        failed: list[Fate] = []
+        for s in seen:
+            try:
+                self._apply([s], [], [])
+            except Exception as error:
+                if passing(error):
+                    raise
+                log.exception("a status could not be applied", extra={"event": f"evt_{s.event}"})
+                failed.append(Fate(s.event, "failed", f"applying failed: {type(error).__name__}"))
+        if failed:
+            with self._site.store.write() as connection:
+                for fate in failed:
+                    self._site.alarm(connection, f"evt_{fate.event}", "a status could not be applied")
+        return failed
 
     def _read(self, rows: Sequence[Any]) -> tuple[list[_Seen], list[Fate]]:
         seen: list[_Seen] = []
@@ -102,11 +126,12 @@ class Statuses:
                 if hit is not None:
                     s.message, s.n = hit
 
-    def _apply(self, seen: Sequence[_Seen], fates: list[Fate], early: Sequence[int]) -> None:
-        site = self._site
+    def _apply(self, seen: Sequence[_Seen], known: Sequence[Fate], early: Sequence[int]) -> None:
+        site, fates = self._site, list(known)
         ids = sorted({s.message for s in seen if s.message is not None})
         with site.store.write() as connection:
             now, business = site.store.now(connection), site.clock.now_us()
+            self._lock_lanes(connection, ids)
             rows: dict[int, Any] = {}
             columns = (
                 outbox_table.c.id, outbox_table.c.state, outbox_table.c.lane_id, outbox_table.c.person_id,
@@ -148,6 +173,17 @@ class Statuses:
         if changes:
             site.wake_writes.set()
             site.wake_sender()
+
+    @staticmethod
+    def _lock_lanes(connection: Any, ids: Sequence[int]) -> None:
+        """A doubt that ends wakes its lane, and lanes come first in the order of locks."""
+        if connection.dialect.name == "sqlite":
+            return
+        doubts: set[int] = set()
+        for start in range(0, len(ids), 500):
+            part = (outbox_table.c.id.in_(ids[start : start + 500]), outbox_table.c.state == "doubt")
+            doubts.update(connection.execute(select(outbox_table.c.lane_id).where(*part)).scalars())
+        lanes.lock(connection, sorted(doubts))
 
     @staticmethod
     def _fold(s: _Seen, row: Any, changes: dict[int, dict[str, Any]], business: int) -> None:

@@ -19,8 +19,9 @@ from bridge.engine.carrying import Carrying, Outcome
 from bridge.engine.reads import Reader
 from bridge.engine.site import Site
 from bridge.errors import BridgeError, EhrRefused, EhrUnreachable
-from bridge.ledger import faults, outbox
+from bridge.ledger import faults, lanes, outbox
 from bridge.ledger.clock import SECOND
+from bridge.ledger.store import passing
 from bridge.ledger.tables import write
 
 log = logging.getLogger(__name__)
@@ -31,6 +32,7 @@ LEASE = 120 * SECOND  # a command's three reads and writes, each within the clie
 TELL_AFTER = 5 * SECOND
 LONGEST_BACKOFF = 300
 IDLE = 0.2
+RECORD_AGAIN = (0.1, 0.3, 1.0, 3.0, 10.0)  # seconds; less than the lease in all
 
 
 class Writer:
@@ -128,7 +130,7 @@ class Writer:
         try:
             outcome = self._carry(row)
             faults.point("write_after_call_before_record")
-            self._record(row, outcome)
+            self._record_surely(row, outcome)
         except SQLAlchemyError as error:
             log.warning("a write's outcome waits for its lease", extra={"error": type(error).__name__})
         except Exception:
@@ -151,10 +153,25 @@ class Writer:
             log.exception("carrying out a write failed", extra={"write": row.id})
             return Outcome("held", f"could not be carried out: {type(error).__name__}")
 
+    def _record_surely(self, row: Any, outcome: Outcome) -> None:
+        """The EHR has answered: what it said is not thrown away because the database is busy or away for a moment."""
+        for wait in RECORD_AGAIN:
+            try:
+                self._record(row, outcome)
+                return
+            except SQLAlchemyError as error:
+                if not passing(error):
+                    raise
+                log.warning("a write's outcome is recorded again", extra={"error": type(error).__name__})
+                self._site.stopping.wait(wait)
+        self._record(row, outcome)
+
     def _record(self, row: Any, outcome: Outcome) -> None:
         site = self._site
         with site.store.write() as connection:
             now = site.store.now(connection)
+            if outcome.reply is not None:
+                self._lock_lane(connection, row)
             values: dict[str, Any] = {"state": outcome.state, "reason": outcome.reason, "owner": None, "lease_until": 0}
             if outcome.state == "asked":
                 wait = min(2 ** min(row.attempts, 12), LONGEST_BACKOFF)
@@ -176,6 +193,16 @@ class Writer:
         site.wake_sender()
         site.wake_apply.set()
 
+    def _lock_lane(self, connection: Any, row: Any) -> None:
+        """Lanes come first in the order of locks; the one of the conversation that is told."""
+        if connection.dialect.name == "sqlite" or row.kind != "command":
+            return
+        wanted = msgspec.json.decode(self._site.crypto.decrypt(row.wanted, row.key_id, "write", "wanted", row.id))
+        key, number = wanted.get("lane_key"), wanted.get("number")
+        if key is not None:
+            ids = lanes.ensure(connection, self._site.ids, "conversation", [(key, number)])
+            lanes.lock(connection, sorted(ids.values()))
+
     def _tell_requested(self) -> None:
         """Commands that take long: the patient reads that we have it, and later what came of it."""
         site = self._site
@@ -193,6 +220,8 @@ class Writer:
             return
         with site.store.write() as connection:
             now = site.store.now(connection)
+            for row in rows:
+                self._lock_lane(connection, row)
             for row in rows:
                 changed = connection.execute(
                     update(write)

@@ -6,7 +6,7 @@ ready row and sets `next_at`: a subquery in the same UPDATE would lose wake-ups 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, bindparam, func, select, text, update
@@ -67,20 +67,18 @@ def lock(connection: Connection, lane_ids: Sequence[int]) -> None:
         connection.execute(select(lane.c.id).where(lane.c.id.in_(lane_ids)).order_by(lane.c.id).with_for_update())
 
 
-def wake(connection: Connection, lane_ids: Iterable[int], now: int, *, release: bool = False) -> None:
-    """Set each lane's next time from what is ready in it; `release` also gives the lease back."""
+def wake(connection: Connection, lane_ids: Iterable[int], now: int) -> None:
+    """Set each lane's next time from what is ready in it. Its lease, if somebody holds one, stays.
+
+    A lane with a message in `sending` stays due: while its holder lives the lease keeps others away, and when the holder
+    is dead it must be claimed again for that message to become a doubt, whether or not anything else is ready.
+    """
     ids = sorted(set(lane_ids))
     if not ids:
         return
     lock(connection, ids)
-    ready = {
-        row[0]: row[1]
-        for row in connection.execute(
-            select(outbox.c.lane_id, func.min(outbox.c.cls))
-            .where(outbox.c.lane_id.in_(ids), outbox.c.state == "ready")
-            .group_by(outbox.c.lane_id)
-        )
-    }
+    ready = most_urgent(connection, ids, ("ready",))
+    sending = most_urgent(connection, ids, ("sending",))
     doubts = {
         row[0]: row[1]
         for row in connection.execute(
@@ -94,12 +92,36 @@ def wake(connection: Connection, lane_ids: Iterable[int], now: int, *, release: 
         cls = ready.get(lane_id)
         next_at: int | None = now if cls is not None else None
         if cls is not None and cls > URGENT and lane_id in doubts:
-            next_at = doubts[lane_id] + DOUBT_BLOCKS
+            next_at = min(doubts[lane_id], now) + DOUBT_BLOCKS
+        if lane_id in sending:
+            cls, next_at = min(sending[lane_id], cls if cls is not None else sending[lane_id]), now
         changes.append({"l": lane_id, "c": cls, "n": next_at})
     values: dict[str, object] = {"cls": bindparam("c"), "next_at": bindparam("n")}
-    if release:
-        values |= {"owner": None, "lease_until": 0}
     connection.execute(update(lane).where(lane.c.id == bindparam("l")).values(values), changes)
+
+
+def most_urgent(connection: Connection, lane_ids: Sequence[int], states: Sequence[str]) -> dict[int, int]:
+    """The most urgent class of each lane's messages in these states; lanes without any are left out."""
+    rows = connection.execute(
+        select(outbox.c.lane_id, func.min(outbox.c.cls))
+        .where(outbox.c.lane_id.in_(lane_ids), outbox.c.state.in_(states))
+        .group_by(outbox.c.lane_id)
+    )
+    return {row[0]: row[1] for row in rows}
+
+
+def release(connection: Connection, node: str, epochs: Mapping[int, int], now: int) -> None:
+    """Give leases back and look what is next. Lane id -> the epoch it was claimed with: a lane that somebody has taken
+    over since is not ours to free."""
+    if epochs:
+        lock(connection, sorted(epochs))
+        connection.execute(
+            update(lane)
+            .where(lane.c.id == bindparam("l"), lane.c.owner == node, lane.c.epoch == bindparam("e"))
+            .values(owner=None, lease_until=0),
+            [{"l": lane_id, "e": epoch} for lane_id, epoch in sorted(epochs.items())],
+        )
+        wake(connection, epochs, now)
 
 
 def claim(connection: Connection, node: str, now: int, room: Mapping[str, int]) -> list[Claimed]:
@@ -132,21 +154,39 @@ def claim(connection: Connection, node: str, now: int, room: Mapping[str, int]) 
     return sorted(lanes, key=lambda claimed: (claimed.cls, claimed.id))
 
 
-def defer(connection: Connection, node: str, until: dict[int, int]) -> None:
-    """Give claimed lanes back to be looked at again at a machine time."""
+def defer(connection: Connection, node: str, until: Mapping[tuple[int, int], int]) -> None:
+    """Give claimed lanes back to be looked at again at a machine time: (lane id, epoch) -> when."""
     if until:
         connection.execute(
             update(lane)
-            .where(lane.c.id == bindparam("l"), lane.c.owner == node)
+            .where(lane.c.id == bindparam("l"), lane.c.owner == node, lane.c.epoch == bindparam("e"))
             .values(owner=None, lease_until=0, next_at=bindparam("n")),
-            [{"l": lane_id, "n": at} for lane_id, at in sorted(until.items())],
+            [{"l": lane_id, "e": epoch, "n": at} for (lane_id, epoch), at in sorted(until.items())],
         )
 
 
-def forget_node(connection: Connection, node: str) -> int:
-    """Leases of an earlier life of this node, which the engine lock proves dead, end at once."""
-    result = connection.execute(update(lane).where(lane.c.owner == node).values(owner=None, lease_until=0))
-    return result.rowcount
+def doubted(connection: Connection, lane_ids: Sequence[int], now: int) -> set[int]:
+    """Lanes whose less urgent messages wait because the outcome of one is unknown."""
+    return set(
+        connection.execute(
+            select(outbox.c.lane_id).where(
+                outbox.c.lane_id.in_(lane_ids), outbox.c.state == "doubt", outbox.c.changed_at > now - DOUBT_BLOCKS
+            )
+        ).scalars()
+    )
+
+
+def forget_node(connection: Connection, node: str, *, keep: Collection[int] = ()) -> int:
+    """Leases of an earlier life of this node end at once, or those that it holds without knowing: all but `keep`."""
+    held = connection.execute(select(lane.c.id).where(lane.c.owner == node).order_by(lane.c.id)).scalars()
+    gone = [lane_id for lane_id in held if lane_id not in keep]
+    for start in range(0, len(gone), 500):
+        connection.execute(
+            update(lane)
+            .where(lane.c.id.in_(gone[start : start + 500]), lane.c.owner == node)
+            .values(owner=None, lease_until=0)
+        )
+    return len(gone)
 
 
 def pair_slot(free_at: int, now: int, *, burst: int) -> int:

@@ -17,12 +17,24 @@ from typing import IO, Any
 import pysqlite3.dbapi2
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import QueuePool, StaticPool
 
 from bridge.errors import StoreLocked
 from bridge.ledger.clock import MachineClock
 
 _PG_NOW = text("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint")
+
+
+def passing(error: BaseException) -> bool:
+    """Whether it was the database and not the rows: connection, lock, deadlock, disk, a store that may only be read.
+
+    The same rows may do in a moment; for every other error one of them is to blame, and it will be again.
+    """
+    if isinstance(error, OperationalError | InternalError | InterfaceError | PoolTimeout):
+        return True
+    return isinstance(error, DBAPIError) and error.connection_invalidated
 
 
 class _PriorityLock:

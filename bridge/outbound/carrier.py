@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import SimpleNamespace, TracebackType
 from typing import Any, Self, TypeAlias
@@ -83,8 +83,10 @@ class Carrier:
         if session is not None:
             await session.close()
 
-    async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Outcome:
-        """POST once, following no redirect.
+    async def post(
+        self, url: str, headers: Mapping[str, str], body: bytes, *, written: Callable[[], None] | None = None
+    ) -> Outcome:
+        """POST once, following no redirect. `written` is called when the body has been written, before any answer.
 
         Returns:
             Answer: status line, headers and the whole body arrived within the time.
@@ -94,7 +96,7 @@ class Carrier:
         """
         if not all(_HEADER_NAME.match(name) and _HEADER_VALUE.match(value) for name, value in headers.items()):
             return NotSent("a header holds a character that no header may hold")
-        stage = SimpleNamespace(connected=False)
+        stage = SimpleNamespace(connected=False, written=written)
         try:
             return await self._post(url, headers, body, stage)
         except aiohttp.InvalidURL:  # before the rest: it quotes the address, which is for the config check to show
@@ -125,6 +127,7 @@ class Carrier:
             watch = aiohttp.TraceConfig()
             watch.on_connection_create_end.append(_connected)
             watch.on_connection_reuseconn.append(_connected)
+            watch.on_request_chunk_sent.append(_written)
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=self._limit, limit_per_host=0, keepalive_timeout=self._keep_alive),
                 timeout=self._timeout,
@@ -138,6 +141,11 @@ class Carrier:
 async def _connected(_: aiohttp.ClientSession, context: SimpleNamespace, __: Any) -> None:
     """From here on bytes may leave. Called with TLS agreed, before the request is written."""
     context.trace_request_ctx.connected = True
+
+
+async def _written(_: aiohttp.ClientSession, context: SimpleNamespace, __: Any) -> None:
+    if context.trace_request_ctx.written is not None:
+        context.trace_request_ctx.written()
 
 
 def _seconds(header: str | None) -> float | None:

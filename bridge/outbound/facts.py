@@ -73,19 +73,21 @@ def load(connection: Connection, message_ids: Sequence[int], lane_keys: Mapping[
     light = [c for c in outbox.c if c.name not in {"before", "after", "content"}]
     for row in connection.execute(select(*light).where(outbox.c.id.in_(message_ids))):
         world.messages[row.id] = row
+    resources = {r.resource_key for r in world.messages.values() if r.resource_key is not None}
+    if resources:
+        held = select(resource.c.key, resource.c.revision).where(resource.c.key.in_(resources)).order_by(resource.c.key)
+        world.revisions = {row.key: row.revision for row in connection.execute(lock_rows(connection, held))}
     people = {i for r in world.messages.values() for i in (r.person_id, r.patient_id) if i is not None}
     if people:
-        for row in connection.execute(lock_rows(connection, select(person).where(person.c.id.in_(people)))):
+        for row in connection.execute(
+            lock_rows(connection, select(person).where(person.c.id.in_(people)).order_by(person.c.id))
+        ):
             world.persons[row.id] = row
         columns = [c for c in identity.c if c.name != "value"]
         for row in connection.execute(lock_rows(connection, select(*columns).where(identity.c.person_id.in_(people)))):
             world.identities[row.id] = row
             if row.until is None:
                 world.keys_of[row.person_id].add(row.key)
-    resources = {r.resource_key for r in world.messages.values() if r.resource_key is not None}
-    if resources:
-        held = select(resource.c.key, resource.c.revision).where(resource.c.key.in_(resources))
-        world.revisions = {row.key: row.revision for row in connection.execute(lock_rows(connection, held))}
     windows = select(conversation.c.key, conversation.c.window_until).where(
         conversation.c.key.in_(set(lane_keys.values()))
     )

@@ -66,9 +66,11 @@ class Fence:
         result = Outcome()
         lanes.lock(connection, sorted(claimed.id for claimed, _ in chosen))
         mine = {
-            row.id
+            (row.id, row.epoch)
             for row in connection.execute(
-                select(lane.c.id).where(lane.c.id.in_([c.id for c, _ in chosen]), lane.c.owner == self._node)
+                select(lane.c.id, lane.c.epoch).where(
+                    lane.c.id.in_([c.id for c, _ in chosen]), lane.c.owner == self._node
+                )
             )
         }
         ids = [message for _, message in chosen]
@@ -90,7 +92,7 @@ class Fence:
         moved: dict[int, int] = {}
         for claimed, message in chosen:
             row = world.messages.get(message)
-            if claimed.id not in mine:
+            if (claimed.id, claimed.epoch) not in mine:
                 continue
             if row is None or row.state != "ready":
                 result.deferred[claimed.id] = now
@@ -124,6 +126,7 @@ class Fence:
                 free[row.number] = spent[row.number] = slot + self._interval(row.number, world.numbers.get(row.number))
                 result.fenced.append(Fenced(message, tries.get(message, 0) + 1, claimed, slot, now))
         self._apply(connection, result, spent, moved, now)
+        self._give_back(connection, result, chosen, world, now)
         return result
 
     def room(self, connection: Connection, now: int, most: int) -> dict[str, int]:
@@ -139,6 +142,9 @@ class Fence:
                 found[name] = 0
                 continue
             free_at = max(row.free_at, now) if row.free_at < now + FAR_AHEAD else now
+            if free_at > now + SLOT_AHEAD // 2:  # a handful at a time, not one by one
+                found[name] = 0
+                continue
             found[name] = max(0, min(most, (now + SLOT_AHEAD - free_at) // self._interval(name, row) + 1))
         return found
 
@@ -245,7 +251,9 @@ class Fence:
         gone = {f.message for f in result.fenced}
         if gone:
             left = outbox.move(connection, gone, "sending", now, only_from=("ready",))
+            result.deferred |= {f.lane.id: now for f in result.fenced if f.message not in left}  # somebody was first
             result.fenced = [f for f in result.fenced if f.message in left]
+        if result.fenced:
             connection.execute(
                 insert(attempt),
                 [
@@ -264,6 +272,18 @@ class Fence:
                         index_elements=["key"], set_={"free_at": statement.excluded.free_at}
                     )
                 )
-        waking = [i for i, at in result.deferred.items() if at <= now]
-        lanes.wake(connection, waking, now, release=True)
-        lanes.defer(connection, self._node, {i: at for i, at in result.deferred.items() if at > now})
+
+    def _give_back(
+        self, connection: Connection, result: Outcome, chosen: Sequence[tuple[Claimed, int]], world: World, now: int
+    ) -> None:
+        """Lanes of which nothing leaves now. One that waits for its message's time is woken all the same when something
+        more urgent became ready between the claim and this transaction: the wake-up that told of it met our lease."""
+        epochs = {claimed.id: claimed.epoch for claimed, _ in chosen}
+        classes = {claimed.id: world.messages[message].cls for claimed, message in chosen if message in world.messages}
+        later = {i: at for i, at in result.deferred.items() if at > now}
+        ready = lanes.most_urgent(connection, sorted(later), ("ready",)) if later else {}
+        overtaken = {i for i in later if i in ready and ready[i] < classes[i]}
+        lanes.release(
+            connection, self._node, {i: epochs[i] for i in result.deferred if i not in later or i in overtaken}, now
+        )
+        lanes.defer(connection, self._node, {(i, epochs[i]): at for i, at in later.items() if i not in overtaken})

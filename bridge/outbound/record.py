@@ -7,7 +7,7 @@ message only if this attempt is its newest; an unknown outcome is never tried ag
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -205,24 +205,51 @@ class Recorder:
         )
 
 
-def to_doubt(connection: Connection, lane_ids: Iterable[int], now: int, *, reason: str) -> list[int]:
-    """`sending` rows of lanes whose holder is gone: nobody knows whether a byte left, so they are in doubt."""
+def to_doubt(connection: Connection, lane_ids: Iterable[int], now: int, *, reason: str) -> set[int]:
+    """`sending` rows of lanes whose holder is gone: nobody knows whether a byte left, so they are in doubt.
+
+    Returns the messages.
+    """
     ids = sorted(set(lane_ids))
     if not ids:
-        return []
-    lost = [
-        row.id
-        for row in connection.execute(
-            update(outbox_table)
-            .where(outbox_table.c.lane_id.in_(ids), outbox_table.c.state == "sending")
-            .values(state="doubt", reason=reason, changed_at=now)
-            .returning(outbox_table.c.id)
-        )
-    ]
+        return set()
+    lost = set(
+        connection.execute(
+            select(outbox_table.c.id).where(outbox_table.c.lane_id.in_(ids), outbox_table.c.state == "sending")
+        ).scalars()
+    )
+    return _doubt(connection, lost, now, reason=reason)
+
+
+def orphans(connection: Connection, node: str, flying: Collection[int] = ()) -> list[Any]:
+    """Attempts of this node without an end, but for those of messages that are `flying`: message, n, lane_id."""
+    open_ends = (
+        select(attempt.c.message, attempt.c.n, outbox_table.c.lane_id)
+        .join(outbox_table, outbox_table.c.id == attempt.c.message)
+        .where(outbox_table.c.state == "sending", attempt.c.node == node, attempt.c.outcome.is_(None))
+        .order_by(attempt.c.message)
+    )
+    return [row for row in connection.execute(open_ends) if row.message not in flying]
+
+
+def take_over(connection: Connection, node: str, now: int) -> set[int]:
+    """The first thing a new life of a node does: its last life's leases end, what that was sending is in doubt at once.
+
+    Returns the messages in doubt. Nobody waits for a lease of somebody who is known to be dead.
+    """
+    lanes.forget_node(connection, node)
+    left = orphans(connection, node)
+    lost = _doubt(connection, {row.message for row in left}, now, reason="this engine died while it was sending it")
+    lanes.wake(connection, {row.lane_id for row in left}, now)
+    return lost
+
+
+def _doubt(connection: Connection, messages: Collection[int], now: int, *, reason: str) -> set[int]:
+    lost = outbox.move(connection, messages, "doubt", now, reason=reason, only_from=("sending",))
     if lost:
         connection.execute(
             update(attempt)
-            .where(attempt.c.message.in_(lost), attempt.c.outcome.is_(None))
+            .where(attempt.c.message.in_(sorted(lost)), attempt.c.outcome.is_(None))
             .values(outcome="doubt", ended_at=now)
         )
     return lost

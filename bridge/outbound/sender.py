@@ -23,6 +23,7 @@ from bridge.ledger import faults, lanes, outbox
 from bridge.ledger.clock import SECOND, Clock, Ids
 from bridge.ledger.crypto import Crypto
 from bridge.ledger.lanes import Claimed
+from bridge.ledger.states import URGENT
 from bridge.ledger.store import Store
 from bridge.ledger.tables import lane
 from bridge.ledger.tables import outbox as outbox_table
@@ -30,7 +31,7 @@ from bridge.outbound.carrier import Answer, Carrier, NotSent
 from bridge.outbound.content import Content, outgoing
 from bridge.outbound.fence import Fence, Fenced, QuietUntil
 from bridge.outbound.providers import cloud_api
-from bridge.outbound.record import Recorder, Result, to_doubt
+from bridge.outbound.record import Recorder, Result, orphans, to_doubt
 from bridge.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -50,6 +51,9 @@ class _Shot:
     body: bytes
     fenced_monotonic: float
     slot_monotonic: float
+    lease_monotonic: float  # when the lane's lease ends
+    number: str
+    interval: float  # seconds
 
 
 class Sender:
@@ -75,7 +79,11 @@ class Sender:
         self._recorder = Recorder(crypto, ids)
         self._learned = learned
         self._results: deque[Result] = deque()
-        self._flying = 0
+        self._aloft: dict[int, int] = {}  # message -> lane, from its fence until what became of it is recorded
+        self._unsure = (
+            False  # a commit failed or its answer was lost: what the store holds of ours may be more than we know
+        )
+        self._gates: dict[str, float] = {}  # number -> monotonic time before which no POST of it starts
         self._loop: asyncio.AbstractEventLoop | None = None
         self._awake: asyncio.Event | None = None
         self._stopping = False
@@ -112,10 +120,12 @@ class Sender:
                 try:
                     shots = await self._loop.run_in_executor(self._executor, self._cycle)
                 except SQLAlchemyError as error:
+                    self._unsure = True
                     log.warning("send cycle met a database error", extra={"error": type(error).__name__})
                     await asyncio.sleep(0.2)
                     continue
                 except Exception:
+                    self._unsure = True
                     log.exception("send cycle failed")
                     await asyncio.sleep(1)
                     continue
@@ -138,15 +148,22 @@ class Sender:
 
     async def _post(self, carrier: Carrier, shot: _Shot) -> None:
         fenced = shot.fenced
-        ahead = shot.slot_monotonic - time.monotonic()
+        # Slots are a number's rate as the ledger shares it; the gate keeps what this process really starts that far apart,
+        # however late the event loop wakes up: never more than the rate in any second.
+        starts = max(shot.slot_monotonic, self._gates.get(shot.number, 0.0))
+        self._gates[shot.number] = starts + shot.interval
+        ahead = starts - time.monotonic()
         if ahead > 0:
             await asyncio.sleep(ahead)
+        else:
+            self._gates[shot.number] = time.monotonic() + shot.interval
         faults.point("after_fence_before_post")
-        late = time.monotonic() - max(shot.fenced_monotonic, shot.slot_monotonic)
-        if late > START_WITHIN:
+        begins = time.monotonic()
+        late = begins - max(shot.fenced_monotonic, shot.slot_monotonic)
+        if late > START_WITHIN or shot.lease_monotonic - begins < LEASE_LEFT:
             self._done(fenced, Result(fenced.message, fenced.n, "taken_back", reason="could not start in time"))
             return
-        answer = await carrier.post(shot.url, shot.headers, shot.body)
+        answer = await carrier.post(shot.url, shot.headers, shot.body, written=_during_post)
         faults.point("after_post_before_record")
         self._done(fenced, self._result(fenced, answer))
 
@@ -176,23 +193,27 @@ class Sender:
         )
 
     def _done(self, fenced: Fenced, result: Result) -> None:
-        self._flying -= 1
         self._results.append(replace(result, lane_id=fenced.lane.id, epoch=fenced.lane.epoch))
         self.wake()
 
     # --- database half ---------------------------------------------------------------------------------------------
 
     def _cycle(self) -> list[_Shot]:
+        if self._unsure:
+            self._reconcile()
         results = [self._results.popleft() for _ in range(len(self._results))]
-        want = 0 if self._stopping else min(BATCH, IN_FLIGHT - self._flying)
+        want = 0 if self._stopping else min(BATCH, IN_FLIGHT - len(self._aloft))
+        leased = time.monotonic()  # before the claim: the lease in the store ends later than the one we count on
         try:
             claimed, rows = self._record_and_claim(results, want)
-        except SQLAlchemyError:
+        except BaseException:
             self._results.extendleft(reversed(results))
             raise
+        for result in results:
+            self._aloft.pop(result.message, None)
         if results:
             faults.point("record_after_commit")
-            self._learned(results)
+            self._tell(results)
         if not claimed:
             return []
         faults.point("claim_after_commit")
@@ -202,18 +223,56 @@ class Sender:
             at = time.monotonic()
             outbox.move(connection, broken, "failed", now, reason="its row does not decrypt", only_from=("ready",))
             outcome = self._fence.run(connection, chosen, now=now, business=self._clock.now_us())
-            idle = {c.id for c in claimed} - {c.id for c, _ in chosen}
-            lanes.wake(connection, idle, now, release=True)
+            busy = {c.id for c, _ in chosen}
+            lanes.release(connection, self._node, {c.id: c.epoch for c in claimed if c.id not in busy}, now)
             faults.point("fence_before_commit")
+        self._aloft.update({fenced.message: fenced.lane.id for fenced in outcome.fenced})
         shots = []
         for fenced in outcome.fenced:
             content, number, revision = ready[fenced.message]
-            body = cloud_api.payload(outgoing(content, self._crypto, fenced.message, revision, fenced.n))
             sender = self._settings.numbers[number]
+            try:
+                body = cloud_api.payload(outgoing(content, self._crypto, fenced.message, revision, fenced.n))
+            except Exception:  # one that cannot be put into bytes must not stop the others
+                log.exception("message cannot be sent", extra={"message_id": f"msg_{fenced.message}"})
+                self._done(
+                    fenced, Result(fenced.message, fenced.n, "refused", reason="it cannot be put into a request")
+                )
+                continue
             slot = at + max(0, fenced.slot - now) / SECOND
-            shots.append(_Shot(fenced, cloud_api.endpoint(sender), dict(cloud_api.headers(sender)), body, at, slot))
-        self._flying += len(shots)
+            shots.append(
+                _Shot(
+                    fenced,
+                    cloud_api.endpoint(sender),
+                    dict(cloud_api.headers(sender)),
+                    body,
+                    at,
+                    slot,
+                    leased + lanes.LEASE / SECOND,
+                    number,
+                    1 / sender.rate,
+                )
+            )
         return shots
+
+    def _reconcile(self) -> None:
+        """After a commit that failed, or whose answer was lost: what the store says is ours and we know nothing of never
+        became a POST, for a POST begins only after its commit was confirmed. It is taken back; its lanes are freed."""
+        with self._store.write() as connection:
+            now = self._store.now(connection)
+            left = orphans(connection, self._node, self._aloft.keys())
+            lost = [Result(row.message, row.n, "taken_back", reason="its fence was not confirmed") for row in left]
+            self._recorder.run(connection, lost, now=now, business=self._clock.now_us())
+            lanes.forget_node(connection, self._node, keep=self._aloft.values())
+            lanes.wake(connection, {row.lane_id for row in left}, now)
+        self._unsure = False
+
+    def _tell(self, results: Sequence[Result]) -> None:
+        """What answers taught us beside their outcome; the outcomes are recorded already, whatever happens here."""
+        try:
+            self._learned(results)
+        except SQLAlchemyError as error:
+            log.warning("learning from answers met a database error", extra={"error": type(error).__name__})
 
     def _record_and_claim(
         self, results: Sequence[Result], want: int
@@ -224,9 +283,9 @@ class Sender:
         with self._store.write() as connection:
             now = self._store.now(connection)
             woken = self._recorder.run(connection, results, now=now, business=self._clock.now_us())
-            mine = {r.lane_id for r in results if r.lane_id is not None}
-            lanes.wake(connection, woken & mine, now, release=True)
-            lanes.wake(connection, woken - mine, now)
+            mine = {r.lane_id: r.epoch for r in results if r.lane_id is not None and r.epoch is not None}
+            lanes.release(connection, self._node, mine, now)
+            lanes.wake(connection, woken - mine.keys(), now)
             claimed = lanes.claim(connection, self._node, now, room)
             if not claimed:
                 return [], []
@@ -242,7 +301,8 @@ class Sender:
                 .where(outbox_table.c.lane_id.in_([c.id for c in claimed]), outbox_table.c.state == "ready")
                 .order_by(outbox_table.c.lane_id, outbox_table.c.cls, outbox_table.c.ready_at, outbox_table.c.id)
             )
-            return claimed, [tuple(row) for row in rows]
+            doubted = lanes.doubted(connection, [c.id for c in claimed], now)
+            return claimed, [tuple(row) for row in rows if row.cls <= URGENT or row.lane_id not in doubted]
 
     def _room_for_due(self, want: int) -> dict[str, int]:
         """Numbers that have due lanes and room for a slot now; empty: there is nothing to claim, and nothing is locked."""
@@ -282,3 +342,8 @@ class Sender:
             chosen.append((by_lane[lane_id], message))
         chosen.sort(key=lambda pair: (pair[0].cls, pair[0].id))
         return chosen, ready, broken
+
+
+def _during_post() -> None:
+    """The request is on the wire, its answer is not here."""
+    faults.point("during_post")
