@@ -217,8 +217,7 @@ class News:
             self._for_patient(change, snapshot, truth, patient, kind, revision, reasons, silent=prime or ours)
         planned = len(change.messages)
         if planned:
-            covered = next((reason for reason in reasons if reason.startswith("reminder")), None)
-            self._fate(change, truth, "planned", covered, planned)
+            self._fate(change, truth, "planned", "; ".join(dict.fromkeys(reasons)) or None, planned)
         elif ours:
             self._fate(change, truth, "applied", "our own write")
         elif reasons:
