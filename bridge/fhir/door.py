@@ -37,8 +37,7 @@ def split_tail(tail: str) -> tuple[str | None, str | None]:
 def authenticate(door: Door, headers: Mapping[str, str], token: str | None, body: bytes) -> None:
     """Raises: SignatureMismatch, saying what was missing or wrong, never what was sent."""
     if door.kind == "bearer":
-        scheme, _, sent = headers.get("authorization", "").partition(" ")
-        _one_of(sent.strip() if scheme.lower() == "bearer" else "", door.secrets, "the bearer secret")
+        _one_of(_bearer(door, headers), door.secrets, "the bearer secret")
     elif door.kind == "path":
         _one_of(token or "", door.secrets, "the token in the path")
     elif door.kind == "basic":
@@ -54,6 +53,15 @@ def _one_of(sent: str, secrets: Iterable[str], what: str) -> None:
     matches = [hmac.compare_digest(given, secret.encode()) for secret in secrets if secret]
     if not sent or not any(matches):
         raise SignatureMismatch(f"{what} is missing or wrong")
+
+
+def _bearer(door: Door, headers: Mapping[str, str]) -> str:
+    """The secret as sent; in a header of its own (`X-Api-Key: …`) the word Bearer may be left out."""
+    sent = headers.get((door.header or "authorization").lower(), "").strip()
+    scheme, _, rest = sent.partition(" ")
+    if scheme.lower() == "bearer":
+        return rest.strip()
+    return sent if door.header is not None and door.header.lower() != "authorization" else ""
 
 
 def _basic(door: Door, header: str) -> None:
