@@ -33,7 +33,9 @@ class Verb:
 
 
 VERBS = (
+    Verb("demo", "bridge.cli.demo:demo", "Try it: the engine between a pretend EHR and a pretend phone, offline."),
     Verb("serve", "bridge.cli.serve:serve", "Run the engine: doors, loops, console."),
+    Verb("prime", "bridge.cli.prime:prime", "Read what an EHR holds already; no message, reminders armed."),
     Verb("show", "bridge.cli.show:show", "One event or message, hop by hop."),
     Verb("tail", "bridge.cli.show:tail", "Events as they come, ids only."),
     Verb("doubts", "bridge.cli.doubts:app", "Messages whose outcome nobody knows: list, resend, close."),

@@ -1,0 +1,91 @@
+"""`bridge demo`: the engine between a pretend EHR and a pretend phone, offline, with invented people. The only verb that
+may import the sandbox.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bridge.cli import DONE, FAILED, REFUSED, JsonOption
+
+ALL = "0,1,2,3,4,6,7,12,13,14"
+LANGUAGES = ("es", "en", "pt")
+
+
+def demo(
+    steps: Annotated[
+        str,
+        typer.Argument(
+            metavar="[STEPS]", help="With --script: which steps, like 0,1,2,3; what they need is played too."
+        ),
+    ] = ALL,
+    script: Annotated[
+        bool, typer.Option("--script", help="Play the steps without a page; exit 4 when a ✓ fails.")
+    ] = False,
+    lang: Annotated[str, typer.Option("--lang", help="What Ana and Lucía read: es, en or pt.")] = "es",
+    keep: Annotated[
+        Path | None, typer.Option("--keep", help="Keep configuration, ledger, journals and log in this new folder.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """The engine between a pretend EHR and a pretend phone."""
+    if lang not in LANGUAGES:
+        _refuse(f"--lang is one of {', '.join(LANGUAGES)}")
+    if keep is not None and keep.exists() and any(keep.iterdir()):
+        _refuse(f"--keep wants a new or empty folder; {keep} is not")
+    signal.signal(signal.SIGTERM, _interrupt)
+    with ExitStack() as stack:
+        folder = keep.absolute() if keep is not None else Path(
+            stack.enter_context(tempfile.TemporaryDirectory(prefix="bridge-demo-", ignore_cleanup_errors=True))
+        )  # fmt: skip
+        try:
+            code = _script(folder, steps, lang, as_json=as_json) if script else _page(folder, lang)
+        except KeyboardInterrupt:
+            print("\nstopped", file=sys.stderr)
+            code = DONE if not script else FAILED
+    raise typer.Exit(code)
+
+
+def _script(folder: Path, steps: str, lang: str, *, as_json: bool) -> int:
+    from bridge.sandbox.demo.script import chosen, play
+
+    try:
+        playing = chosen([int(number) for number in steps.split(",")])
+    except ValueError as error:
+        _refuse(f"--script {steps}: {error}")
+    begun = time.monotonic()
+
+    def say(line: str) -> None:
+        if not as_json:
+            print(line, flush=True)
+
+    say("DEMO – no real data: pretend EHR, pretend WhatsApp, the real engine. Every ✓ is what those two saw.\n")
+    results = play(folder, playing, lang=lang, say=say)
+    if as_json:
+        print(json.dumps(results, ensure_ascii=False, indent=1))
+    checks = [check["ok"] for result in results for check in result["checks"]]
+    say(f"\n{sum(checks)} of {len(checks)} ✓ in {time.monotonic() - begun:.0f} s")
+    return DONE if all(checks) else FAILED
+
+
+def _page(folder: Path, lang: str) -> int:
+    return FAILED
+
+
+def _refuse(why: str) -> None:
+    print(why, file=sys.stderr)
+    raise typer.Exit(REFUSED)
+
+
+def _interrupt(*_: object) -> None:
+    """SIGTERM ends every process of the demo as Ctrl-C does."""
+    raise KeyboardInterrupt
