@@ -60,6 +60,7 @@ class Listener:
         worker.serve_mtr(scheduler, loop, self._signal)
         self._ready.set()
         done.wait()
+        loop.close()
 
 
 def one_slash(application: Any) -> Any:

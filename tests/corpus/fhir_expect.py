@@ -60,14 +60,14 @@ class Row:
         return Push(self.method, self.tail, headers.get("content-type", ""), headers, VerifiedBody(self.body))
 
 
-def rows() -> Iterator[Row]:
+def rows(corpus: Path = CORPUS) -> Iterator[Row]:
     """Every file of corpus/fhir (as a POST) and corpus/hapi (as HAPI sent it); none when the corpus is not there."""
     for folder in ("fhir", "hapi"):
-        index = CORPUS / folder / "index.json"
+        index = corpus / folder / "index.json"
         if not index.exists():
             continue
         for entry in json.loads(index.read_text(encoding="utf-8"))["files"]:
-            content = (CORPUS / folder / entry["file"]).read_bytes()
+            content = (corpus / folder / entry["file"]).read_bytes()
             name = f"{folder}/{entry['file']}"
             if folder == "fhir":
                 yield Row(name, entry["expect"], "POST", None, (("Content-Type", "application/fhir+json"),), content)

@@ -6,13 +6,14 @@ Used by the table test of the reader and by `make corpus`, which reads the store
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from bridge.inbound.providers.updates import Account, Message, Other, Status, Update
 
-CORPUS = Path("/work/shared/corpus/whatsapp")
+CORPUS = Path(os.environ.get("BRIDGE_CORPUS", Path(__file__).resolve().parents[3] / "shared" / "corpus")) / "whatsapp"
 
 # Fields that `about` says are always there, null where the file has no such value; all others are given where present.
 _ALWAYS = {
@@ -29,21 +30,46 @@ _ALWAYS = {
 }
 
 
-def rows() -> list[dict[str, Any]]:
+def rows(corpus: Path = CORPUS) -> list[dict[str, Any]]:
     """The rows of the index whose file is posted to our webhook."""
-    index = json.loads((CORPUS / "index.json").read_text(encoding="utf-8"))
+    index = json.loads((corpus / "index.json").read_text(encoding="utf-8"))
     return [row for row in index["files"] if row["expect"]["door"] in ("meta", "meta-inner")]
 
 
-def body_of(row: Mapping[str, Any]) -> bytes:
-    """The bytes to post for a row: the file's own, or the string that the row says stands inside it."""
-    raw = (CORPUS / row["file"]).read_bytes()
+def body_of(row: Mapping[str, Any], corpus: Path = CORPUS) -> bytes:
+    """The bytes to post for a row: the file's own, the string that the row says stands inside it, or a fragment wrapped."""
+    raw = (corpus / row["file"]).read_bytes()
     expect = row["expect"]
     if "body_at" in expect:
         return str(json.loads(raw)[expect["body_at"]]).encode()
-    if "wrap" in expect:
-        raise ValueError(f"{row['file']} is to be wrapped, and no row was when this was written: say here how")
-    return raw
+    return _wrapped(expect, json.loads(raw)) if "wrap" in expect else raw
+
+
+# How a fragment is put into Meta's envelope, by the innermost part that it lacks. No row of today says `wrap`.
+_LEVELS = ("entry", "changes", "value", "messages", "statuses", "calls")
+
+
+def _wrapped(expect: Mapping[str, Any], fragment: Any) -> bytes:
+    level = expect["wrap"]
+    if level not in _LEVELS:
+        raise ValueError(f"wrap {level!r}: say here how, one of {', '.join(_LEVELS)} is known")
+    number, account = (_first(expect.get(name)) for name in ("phone_number_id", "waba_id"))
+    if level in ("messages", "statuses", "calls"):
+        fragment = {
+            "messaging_product": "whatsapp",
+            "metadata": {"display_phone_number": "15550783881", "phone_number_id": number},
+            level: fragment if isinstance(fragment, list) else [fragment],
+        }
+    if level not in ("entry", "changes"):
+        fragment = {"field": "calls" if level == "calls" else "messages", "value": fragment}
+    if level != "entry":
+        fragment = {"id": account, "changes": fragment if isinstance(fragment, list) else [fragment]}
+    entries = fragment if isinstance(fragment, list) else [fragment]
+    return json.dumps({"object": "whatsapp_business_account", "entry": entries}).encode()
+
+
+def _first(value: Any) -> Any:
+    return value[0] if isinstance(value, list) else value
 
 
 def described(update: Update) -> dict[str, Any]:
