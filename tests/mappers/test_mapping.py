@@ -63,7 +63,7 @@ MISTAKES = [
     ("as: name.professional,", "as: date.long,", "BR024", "date.long cannot put HumanName into words; use name.given"),
     ("{path: start, as: time.short}", "{path: participant}", "BR024", "end the path in a single value"),
     ("\"status = 'booked'\",  ", "start,                ", "BR025", "a condition is true or false; this gives instant"),
-    ("{path: \"%site\", max: 60}", "{path: \"%cite\", max: 60}", "BR022", 'did you mean "site"?'),
+    ("{path: \"%site\", max: 60, default", "{path: \"%cite\", max: 60, default", "BR022", 'did you mean "site"?'),
     ('site:   "%location.name"', 'site:   "%site_policy.plaze"', "BR022", '%site_policy has no "plaze"'),
     ("default: {es: paciente, en: patient, pt: paciente}", "default: {en: patient}", "BR045", "no text in es"),
 ]  # fmt: skip

@@ -128,7 +128,6 @@ SKIPS = [
         {"origin": "patient-chat"},
         "the patient cancelled in this chat and has already been answered",
     ),
-    ("appointment-booked", "appointment-booked", {"location": None}, "no value for place"),
     (
         "appointment-booked",
         "appointment-booked-minor",
@@ -240,16 +239,18 @@ def test_hostile_values_stay_values(place: str) -> None:
 
 
 @pytest.mark.parametrize("place", [" ", "\n", "\u200b"])
-def test_what_is_empty_once_cleaned_is_no_value(place: str) -> None:
+def test_what_is_empty_once_cleaned_takes_the_default(place: str) -> None:
     base = context("appointment-booked")
-    assert skipped("appointment-booked", replace(base, location={"resourceType": "Location", "name": place})) == (
-        "no value for place"
-    )
+    message = sent("appointment-booked", replace(base, location={"resourceType": "Location", "name": place}))
+    assert dict(message.params)["place"] == "el hospital"
 
 
 def test_several_values_are_not_guessed_at() -> None:
     text = (CONFIG / "mappings/appointment-booked.yaml").read_text("utf-8")
-    text = text.replace('place:        {path: "%site", max: 60}', "place: participant.status")
+    text = text.replace(
+        'place:        {path: "%site", max: 60, default: {es: el hospital, en: the hospital, pt: o hospital}}',
+        "place: participant.status",
+    )
     base = context("appointment-booked")
     outcome = render(one(text).mappings[0], base)
     assert outcome == Skip("no value for place: several values where one is wanted")
