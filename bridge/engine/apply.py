@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Row, or_, select, update
@@ -27,17 +27,19 @@ from bridge.engine.site import Site
 from bridge.engine.truth import Event, Group, Judge, Pending, Truth, Waiting
 from bridge.errors import BridgeError
 from bridge.fhir.pieces import parse_piece
-from bridge.ledger import faults, lanes, outbox
+from bridge.ledger import faults, keys, lanes, outbox
 from bridge.ledger.clock import SECOND
 from bridge.ledger.states import RECALLABLE, TOLD
 from bridge.ledger.store import passing
 from bridge.ledger.tables import consent, inbox, mark, resource, write
 from bridge.ledger.tables import outbox as outbox_table
+from bridge.mappers import tolerant
 from bridge.mappers.events import RESOURCES
 
 log = logging.getLogger(__name__)
 
 GROUPS = 200  # resources of one batch
+ASIDE = 400  # resources that wait for a read at once: reading further ahead would let answers grow stale
 STATUSES = 1000
 IDLE = 0.1  # seconds
 
@@ -56,8 +58,7 @@ class Applier:
         self._accounts = accounts.Accounts(site)
         self._pokes = Pokes(site, reader)
         self._braking = Braking(site)
-        self._pending: dict[str, int] = {}  # inbox key -> answers seen when it was put aside
-        self._answers = 0
+        self._pending: dict[str, Pending] = {}  # inbox key -> the reads it waits for
         self._thread = threading.Thread(target=self._run, name="apply", daemon=True)
 
     def start(self) -> None:
@@ -69,7 +70,6 @@ class Applier:
 
     def answered(self) -> None:
         """A read came back: what waits for it may go on."""
-        self._answers += 1
         self._site.wake_apply.set()
 
     def _run(self) -> None:
@@ -131,8 +131,11 @@ class Applier:
 
     def _fetch(self) -> Sequence[Row[Any]]:
         now = self._site.store.now()
-        aside = {key for key, seen in self._pending.items() if seen == self._answers}
-        self._pending = {key: seen for key, seen in self._pending.items() if key in aside}
+        self._pending = {k: held for k, held in self._pending.items() if self._reader.awaited(held.ehr, held.whats)}
+        aside = set(self._pending)
+        room = min(GROUPS, ASIDE - len(aside))
+        if room <= 0:
+            return []
         with self._site.store.read() as connection:
             due = or_(inbox.c.next_try.is_(None), inbox.c.next_try <= now)
             light = (
@@ -145,7 +148,7 @@ class Applier:
             taken: set[str] = set()
             for row in connection.execute(light):
                 key = row.key or f"poke {row.id}"
-                if key in aside or (len(taken) >= GROUPS and key not in taken):
+                if key in aside or (len(taken) >= room and key not in taken):
                     continue
                 taken.add(key)
                 chosen.append(row.id)
@@ -194,10 +197,10 @@ class Applier:
         primed = self._primed()
         people = persons.People(self._site)
         news = News(self._site, self._reader, people)
+        people.expect(self._patients(groups))
         changes: list[Change] = []
         for group in groups:
             snapshot = snapshots[group.key]
-            answers = self._answers  # before looking for them: one that comes in between must not be slept through
             try:
                 truth = self._judge.judge(group, snapshot.resource)
                 if isinstance(truth, Truth):
@@ -214,12 +217,23 @@ class Applier:
                 decided.revision = snapshot.resource.revision if snapshot.resource is not None else 0
                 decided.alarms.append((f"evt_{group.events[-1].id}", "an event could not be decided"))
             if isinstance(decided, Pending):
-                self._pending[group.key] = answers
+                self._pending[group.key] = decided
             elif isinstance(decided, Waiting):
                 self.wait(group.events, decided)
             else:
                 changes.append(decided)
         return self.commit(changes)
+
+    def _patients(self, groups: Iterable[Group]) -> Iterator[str]:
+        """Keys of the patients that a batch's pushes name, so that they are read from the store together."""
+        for group in groups:
+            for event in group.events:
+                raw = event.piece.resource
+                named = [tolerant.mapping(p.get("actor")) for p in tolerant.objects((raw or {}).get("participant"))]
+                named += [tolerant.mapping((raw or {}).get(name)) for name in ("subject", "patient")]
+                for reference in map(tolerant.reference, named):
+                    if reference is not None and reference.startswith("Patient/"):
+                        yield self._site.crypto.index(keys.person(group.ehr, reference))
 
     def _snapshots(self, resource_keys: Sequence[str]) -> dict[str, Snapshot]:
         found: dict[str, Snapshot] = defaultdict(Snapshot)

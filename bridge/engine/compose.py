@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -59,7 +59,7 @@ class Draft:
     offset: str | None = None
 
     def to_bytes(self) -> bytes:
-        return msgspec.json.encode(asdict(self))
+        return msgspec.json.encode(self)
 
     @classmethod
     def from_bytes(cls, value: bytes) -> Draft:

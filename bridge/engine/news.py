@@ -39,6 +39,7 @@ from bridge.mappers.render import Skip
 
 OURS = "urn:bridge:"  # systems of the identifiers we write
 REMINDER = "appointment.reminder"
+_BESIDE = frozenset({"Practitioner", "PractitionerRole", "Location"})
 
 
 @dataclass(slots=True)
@@ -268,6 +269,7 @@ class News:
             return
         if not told_somebody and not promised and not resource.events(None, now):
             return  # never heard of, and nothing begins: no need to ask who it is
+        self._ahead(ehr, patient, truth)
         raw = self._person_raw(ehr, patient, truth.included)
         if isinstance(raw, str):
             reasons.append(raw)
@@ -436,8 +438,28 @@ class News:
             raise _NeedReads(Waiting(state.reason, 2.0))
         answer = self._reader.get(ehr, what)
         if not isinstance(answer, Found):
-            raise _NeedReads(Pending())
+            raise _NeedReads(Pending(ehr, (what,)))
         return answer
+
+    def _ahead(self, ehr: str, patient: str, truth: Truth) -> None:
+        """Ask for everything a message about this patient is made of at once, rather than one after another."""
+        if not self._reader.can_read(ehr):
+            return
+        whats = [patient] if patient not in truth.included else []
+        if self._consents_unread(ehr, patient):
+            whats.append(f"Consent?patient={patient}")
+        for participant in tolerant.objects((truth.raw or {}).get("participant")):
+            reference = tolerant.reference(participant.get("actor"))
+            if reference is not None and reference.split("/")[0] in _BESIDE and reference not in truth.included:
+                whats.append(reference)
+        if self._reader.need(ehr, whats) == "pending":
+            raise _NeedReads(Pending(ehr, tuple(whats)))
+
+    def _consents_unread(self, ehr: str, patient: str) -> bool:
+        if not self._site.settings.consent.recognise or not patient.startswith("Patient/"):
+            return False
+        held = self._people.get(self._site.crypto.index(keys.person(ehr, patient)))
+        return held is None or not held.row.consents_read_at
 
     def _person_raw(self, ehr: str, reference: str, included: Mapping[str, Any]) -> Mapping[str, Any] | str:
         """The Patient, or why there is none."""

@@ -66,6 +66,14 @@ class People:
                 self._held[key] = load(connection, [key]).get(key)
         return self._held[key]
 
+    def expect(self, person_keys: Iterable[str]) -> None:
+        """Read these together: one query for a batch instead of one for each."""
+        missing = {key for key in person_keys if key not in self._held}
+        if missing:
+            with self._site.store.read() as connection:
+                found = load(connection, missing)
+            self._held |= {key: found.get(key) for key in missing}
+
 
 def bare(site: Site, ehr: str, reference: str) -> PersonChange:
     """A person known by reference only: enough for a consent to speak of them."""

@@ -70,6 +70,11 @@ class Reader:
         with self._lock:
             return len(self._flying)
 
+    def awaited(self, ehr: str, whats: Iterable[str]) -> bool:
+        """Whether any of these is on its way; what failed, or came and was dropped since, is not."""
+        with self._lock:
+            return any((ehr, what) in self._flying for what in whats)
+
     def get(self, ehr: str, what: str, *, begun_after: int = 0) -> Found | Failed | None:
         """The answer at hand, a recent failure, or None."""
         key = (ehr, what)

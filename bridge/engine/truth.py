@@ -53,6 +53,9 @@ class Group:
 class Pending:
     """A read is on its way; look again when it is there."""
 
+    ehr: str
+    whats: tuple[str, ...]  # "Patient/p1", "Consent?patient=Patient/p1"
+
 
 @dataclass(slots=True)
 class Waiting:
@@ -163,7 +166,7 @@ class Judge:
             return Waiting(state.reason, _back_off(max(event.tries for event in hints)))
         answer = self._reader.get(group.ehr, group.reference, begun_after=arrived)
         if state == "pending" or not isinstance(answer, Found):
-            return Pending()
+            return Pending(group.ehr, (group.reference,))
         held = self.held(row, kind)
         if truth.cause is not None:
             truth.fates.append(Fate(truth.cause, "merged", "answered by a read"))
