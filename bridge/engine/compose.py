@@ -122,6 +122,15 @@ def context(site: Site, draft: Draft, ehr: str, now: datetime) -> Context:
     )
 
 
+def in_pilot(site: Site, scene: Scene) -> bool:
+    """Whether the pilot covers this patient or this place; without a pilot everybody is in it."""
+    pilot = site.settings.pilot
+    if not pilot.enabled:
+        return True
+    place = f"Location/{(scene.location or {}).get('id')}"
+    return f"Patient/{scene.patient.get('id')}" in pilot.patients or place in pilot.locations
+
+
 def topics_text(topics: Sequence[str], language: str) -> str:
     base = language.split("_", maxsplit=1)[0]
     words = [TOPICS.get(topic, {}).get(base, topic) for topic in topics]
@@ -221,6 +230,7 @@ def message(
         "not_before": not_before,
         "not_after": not_after,
         "quiet": quiet and due is None,
+        "cohort": in_pilot(site, draft.scene),
     }
     return NewMessage(
         id=row,

@@ -60,6 +60,7 @@ def add(connection: Connection, crypto: Crypto, ids: Ids, messages: Sequence[New
             "after": crypto.encrypt(message.after, "outbox", "after", message.id) if message.after else None,
             "content": crypto.encrypt(message.content, "outbox", "content", message.id),
             "quiet": False,
+            "cohort": False,
         }
         rows.append(row | dict(message.fields))
     statement = (

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, func, or_, select
+from sqlalchemy import Connection, Row, or_, select
 
 from bridge.ledger.tables import (
     block,
@@ -18,7 +18,6 @@ from bridge.ledger.tables import (
     number,
     outbox,
     person,
-    portfolio_user,
     resource,
     template,
 )
@@ -39,7 +38,6 @@ class World:
     numbers: dict[str, Row[Any]] = field(default_factory=dict)
     templates: dict[tuple[str, str, str], str] = field(default_factory=dict)
     waiting: dict[str, Row[Any]] = field(default_factory=dict)  # key or subject -> an unapplied event
-    users_today: dict[tuple[str, str], int] = field(default_factory=dict)
 
 
 def lock_rows(connection: Connection, statement: Any) -> Any:
@@ -135,12 +133,3 @@ def unapplied(connection: Connection, keys: set[str]) -> dict[str, Row[Any]]:
             if key in keys and (key not in found or found[key].tries == 0):
                 found[key] = row
     return found
-
-
-def users_of_portfolio(connection: Connection, name: str, since: int) -> int:
-    """Unique users whom the portfolio has written to since `since` (the tier counts 24 h)."""
-    return int(
-        connection.execute(
-            select(func.count()).where(and_(portfolio_user.c.portfolio == name, portfolio_user.c.at > since))
-        ).scalar_one()
-    )

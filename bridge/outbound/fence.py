@@ -18,7 +18,7 @@ from bridge.ledger.crypto import Crypto
 from bridge.ledger.lanes import Claimed
 from bridge.ledger.states import REMINDER
 from bridge.ledger.tables import attempt, lane, number
-from bridge.outbound import facts
+from bridge.outbound import facts, limits
 from bridge.outbound.facts import World
 from bridge.outbound.policy import Facts, Later, Leave, Never, may_leave
 from bridge.settings import Settings
@@ -90,6 +90,8 @@ class Fence:
         }
         spent: dict[str, int] = {}
         moved: dict[int, int] = {}
+        tiers = self._tiers(connection, world, chosen, business)
+        written: list[tuple[str, str]] = []
         for claimed, message in chosen:
             row = world.messages.get(message)
             if (claimed.id, claimed.epoch) not in mine:
@@ -123,11 +125,34 @@ class Fence:
                 if slot > now + SLOT_AHEAD:
                     result.deferred[claimed.id] = slot - SLOT_AHEAD // 2
                     continue
+                if row.kind == "template":
+                    user = self._user(row, claimed, world)
+                    if not tiers.take(*user):
+                        result.deferred[claimed.id] = now + limits.LOOK_AGAIN
+                        continue
+                    written.append(user)
                 free[row.number] = spent[row.number] = slot + self._interval(row.number, world.numbers.get(row.number))
                 result.fenced.append(Fenced(message, tries.get(message, 0) + 1, claimed, slot, now))
+        limits.note(connection, written, business)
         self._apply(connection, result, spent, moved, now)
         self._give_back(connection, result, chosen, world, now)
         return result
+
+    def _tiers(
+        self, connection: Connection, world: World, chosen: Sequence[tuple[Claimed, int]], business: int
+    ) -> limits.Tiers:
+        wanted: dict[str, set[str]] = {}
+        for claimed, message in chosen:
+            row = world.messages.get(message)
+            if row is not None and row.kind == "template":
+                name, user = self._user(row, claimed, world)
+                wanted.setdefault(name, set()).add(user)
+        return limits.Tiers(connection, wanted, business)
+
+    def _user(self, row: Row[Any], claimed: Claimed, world: World) -> tuple[str, str]:
+        """(portfolio, whom it counts as): the identity, whichever of our numbers writes."""
+        holder = world.identities.get(row.identity_id) if row.identity_id is not None else None
+        return self._settings.numbers[row.number].portfolio, holder.key if holder is not None else claimed.key
 
     def room(self, connection: Connection, now: int, most: int) -> dict[str, int]:
         """How many messages of each number may get a slot now; 0 for one that is paused or has spent its rate."""
@@ -185,7 +210,8 @@ class Fence:
             return LOOK_AGAIN
         if row.answers is not None:
             return None  # an answer to what the patient wrote does not speak of the resource's news
-        half = row.planned_at + ((row.not_after or row.planned_at) - row.planned_at) // 2
+        since = row.not_before or row.planned_at
+        half = since + ((row.not_after or since) - since) // 2
         if business < half:
             return EHR_LOOK_AGAIN
         if row.cls == REMINDER:
@@ -226,15 +252,11 @@ class Fence:
             quiet_until=self._quiet_until(business, zone) if row.quiet else None,
             window_until=world.windows.get(claimed.key, 0),
             template_status=world.templates.get((waba, row.template or "", row.language or "")),
-            in_pilot=self._in_pilot(patient),
+            in_pilot=not settings.pilot.enabled or row.cohort or row.answers is not None,
             number_paused=(number_row.reason or "paused")
             if number_row is not None and now < min(number_row.paused_until, now + 600 * SECOND)
             else None,
         )
-
-    def _in_pilot(self, patient: Row[Any] | None) -> bool:
-        pilot = self._settings.pilot
-        return not pilot.enabled or patient is None or patient.ref in pilot.patients
 
     def _apply(
         self, connection: Connection, result: Outcome, spent: dict[str, int], moved: dict[int, int], now: int

@@ -229,6 +229,7 @@ def upgrade() -> None:
         sa.Column("not_after", sa.BigInteger(), nullable=True),
         sa.Column("retry_at", sa.BigInteger(), nullable=True),
         sa.Column("quiet", sa.Boolean(), server_default=sa.text("(false)"), nullable=False),
+        sa.Column("cohort", sa.Boolean(), server_default=sa.text("(false)"), nullable=False),
         sa.Column("attempted", sa.Boolean(), server_default=sa.text("(false)"), nullable=False),
         sa.Column("tries", sa.Integer(), server_default="0", nullable=False),
         sa.Column("cost", sa.Text(), nullable=True),

@@ -1,0 +1,58 @@
+"""The portfolio's messaging limit: how many different people it may write to outside the window in 24 hours.
+
+All numbers of a portfolio share the tier and the set of users (whatsapp.md §4), so both stand in the ledger under the
+portfolio's name; `business_capability_update` tells the tier, and until it has, no limit is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from sqlalchemy import Connection, func, select
+
+from bridge.ledger import lanes
+from bridge.ledger.clock import SECOND
+from bridge.ledger.tables import portfolio, portfolio_user
+
+DAY = 24 * 3600 * SECOND
+LOOK_AGAIN = 60 * SECOND  # the oldest user of the last 24 h drops out when they do
+
+
+class Tiers:
+    """What each portfolio may still do, for one fence transaction."""
+
+    def __init__(self, connection: Connection, wanted: Mapping[str, Iterable[str]], business: int) -> None:
+        """`wanted`: portfolio -> keys of the people this batch would write to."""
+        self._left: dict[str, int] = {}
+        self._known: dict[str, set[str]] = {}
+        limits = select(portfolio.c.key, portfolio.c.tier).where(portfolio.c.key.in_(list(wanted)))
+        for row in connection.execute(limits):
+            if row.tier is None:
+                continue
+            recent = (portfolio_user.c.portfolio == row.key, portfolio_user.c.at > business - DAY)
+            used = connection.execute(select(func.count()).where(*recent)).scalar_one()
+            self._left[row.key] = max(0, row.tier - int(used))
+            those = select(portfolio_user.c.key).where(*recent, portfolio_user.c.key.in_(list(wanted[row.key])))
+            self._known[row.key] = set(connection.execute(those).scalars())
+
+    def take(self, name: str, user: str) -> bool:
+        """Whether this person may be written to now; a new one uses up one of the day's."""
+        left = self._left.get(name)
+        if left is None or user in self._known[name]:
+            return True
+        if left == 0:
+            return False
+        self._left[name] = left - 1
+        self._known[name].add(user)
+        return True
+
+
+def note(connection: Connection, users: Iterable[tuple[str, str]], business: int) -> None:
+    """Remember whom each portfolio has written to now."""
+    rows = [{"portfolio": name, "key": key, "at": business} for name, key in sorted(set(users))]
+    if rows:
+        statement = lanes.upsert(connection.dialect.name)(portfolio_user)
+        connection.execute(
+            statement.on_conflict_do_update(index_elements=["portfolio", "key"], set_={"at": statement.excluded.at}),
+            rows,
+        )
