@@ -16,6 +16,7 @@ from bridge.control import Control
 from bridge.engine import persons
 from bridge.engine.apply import Applier
 from bridge.engine.content import load_content
+from bridge.engine.prime import Primer
 from bridge.engine.pump import Pump
 from bridge.engine.reads import Reader
 from bridge.engine.site import Site
@@ -78,7 +79,12 @@ class Engine:
         self.console = Listener(
             console_app(site), settings.listen.console.host, settings.listen.console.port, CONSOLE_THREADS, "console"
         )
-        self.control = Control(site, settings.data_dir / "engine.sock")
+        self.primer = Primer(site, self.reader, self.applier)
+        self.control = Control(
+            site,
+            settings.data_dir / "engine.sock",
+            {"prime.start": self.primer.start, "prime.status": self.primer.status},
+        )
 
     def start(self) -> None:
         """Everything runs when this returns; the doors last."""
@@ -91,6 +97,7 @@ class Engine:
         self.control.start()
         self.console.start()
         self.doors.start()
+        self.primer.resume()
         log.info("engine started", extra={"node": self.site.node})
 
     def _take_over(self) -> None:
@@ -111,7 +118,7 @@ class Engine:
         self.inbox.stop()
         self.sender.stop()
         site.stopping.set()
-        for loop in (self.applier, self.pump, self.writer):
+        for loop in (self.primer, self.applier, self.pump, self.writer):
             loop.stop()
         self.reader.stop()
         self.console.stop()

@@ -110,6 +110,12 @@ class EngineNotRunning(BridgeError):
     remedy = "Start `bridge serve` with the same config, then ask again."
 
 
+class CannotPrime(BridgeError):
+    """`bridge prime` names an EHR that cannot be read, or that is not there."""
+
+    remedy = "Name a key of `ehrs` that has a base_url; an EHR that cannot be read needs `prime: none`."
+
+
 class NothingToDo(BridgeError):
     """An operation names nothing that is in the state it needs."""
 

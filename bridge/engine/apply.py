@@ -59,6 +59,7 @@ class Applier:
         self._pokes = Pokes(site, reader)
         self._braking = Braking(site)
         self._pending: dict[str, Pending] = {}  # inbox key -> the reads it waits for
+        self.further: list[Callable[[], int]] = []  # what else must run in this loop's thread: `bridge prime`
         self._thread = threading.Thread(target=self._run, name="apply", daemon=True)
 
     def start(self) -> None:
@@ -82,7 +83,8 @@ class Applier:
     def once(self) -> int:
         """One round; returns how many events were applied."""
         done = 0
-        for step in (self._replies.run, self._events, lambda: self._statuses.run(STATUSES), self._accounts.run):
+        steps = (self._replies.run, self._events, lambda: self._statuses.run(STATUSES), self._accounts.run)
+        for step in (*steps, *self.further):
             try:
                 done += step()
             except SQLAlchemyError as error:
@@ -193,13 +195,16 @@ class Applier:
     def _run_groups(self, groups: Sequence[Group]) -> int:
         if not groups:
             return 0
-        snapshots = self._snapshots([group.key for group in groups])
-        primed = self._primed()
+        snapshots = self.snapshots([group.key for group in groups])
+        primed, priming = self._primed()
         people = persons.People(self._site)
         news = News(self._site, self._reader, people)
         people.expect(self._patients(groups))
         changes: list[Change] = []
         for group in groups:
+            if group.ehr in priming and not group.reference.startswith("Consent/"):
+                self.wait(group.events, Waiting("waits for `bridge prime` to end", 2.0))
+                continue
             snapshot = snapshots[group.key]
             try:
                 truth = self._judge.judge(group, snapshot.resource)
@@ -235,7 +240,7 @@ class Applier:
                     if reference is not None and reference.startswith("Patient/"):
                         yield self._site.crypto.index(keys.person(group.ehr, reference))
 
-    def _snapshots(self, resource_keys: Sequence[str]) -> dict[str, Snapshot]:
+    def snapshots(self, resource_keys: Sequence[str]) -> dict[str, Snapshot]:
         found: dict[str, Snapshot] = defaultdict(Snapshot)
         columns = [c for c in outbox_table.c if c.name not in {"before", "content"}]
         with self._site.store.read() as connection:
@@ -257,13 +262,17 @@ class Applier:
             found[key]
         return found
 
-    def _primed(self) -> set[str]:
-        settings = self._site.settings
-        primed = {key for key, ehr in settings.ehrs.items() if ehr.prime == "none"}
+    def _primed(self) -> tuple[set[str], set[str]]:
+        """EHRs whose news is told, and those that are being primed for the first time."""
         with self._site.store.read() as connection:
-            for row in connection.execute(select(mark.c.key).where(mark.c.key.like("primed:%"))):
-                primed.add(row.key.removeprefix("primed:"))
-        return primed
+            marks = set(
+                connection.execute(
+                    select(mark.c.key).where(or_(mark.c.key.like("primed:%"), mark.c.key.like("priming:%")))
+                ).scalars()
+            )
+        ehrs = self._site.settings.ehrs
+        primed = {key for key, ehr in ehrs.items() if ehr.prime == "none" or f"primed:{key}" in marks}
+        return primed, {key for key in ehrs if f"priming:{key}" in marks} - primed
 
     # --- writing ---------------------------------------------------------------------------------------------------
 
