@@ -161,6 +161,9 @@ def stop(stage: Stage) -> None:
 
 
 def cancel_word(stage: Stage) -> None:
+    if not stage.bubbles("lucia"):
+        stage.book("l1", "lucia", stage.visit + timedelta(days=9))
+        stage.await_bubble("lucia", 1)
     told = len(stage.bubbles("lucia"))
     stage.say("lucia", CANCEL[stage.lang])
     bubble = stage.await_bubble("lucia", told + 1)
@@ -219,7 +222,7 @@ STEPS = (
     Step(4, "The clock goes on to both reminders", (1,), reminders),
     Step(6, "The hospital moves the visit to Friday at 10:00", (1,), move),
     Step(7, "Book: Beatriz, who reads Portuguese, in São Paulo", (0,), beatriz),
-    Step(12, "Ana writes STOP, and is booked again", (0,), stop),
+    Step(12, "Ana writes STOP, and is booked again", (1,), stop),
     Step(13, "Lucía writes CANCEL", (0,), cancel_word),
     Step(14, "The EHR goes down while Irene confirms, and comes back", (0,), ehr_down),
 )
