@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 from bridge.engine.site import Site
 from bridge.ledger import brake
 from bridge.ledger.outbox import NewMessage
-from bridge.ledger.states import ANSWER, CAMPAIGN
+from bridge.ledger.states import CAMPAIGN
 
 
 class Braking:
@@ -26,7 +26,7 @@ class Braking:
 
     def after(self, connection: Connection, messages: Sequence[NewMessage], now: int) -> None:
         """These were added; too many within the hour put the brake on, with one alarm."""
-        self._room -= sum(1 for m in messages if m.cls > ANSWER and m.fields.get("cause") is not None)
+        self._room -= sum(1 for m in messages if m.cls in brake.COUNTED and m.fields.get("cause") is not None)
         if self._room >= 0:
             return
         limit = self._site.settings.delivery.brake

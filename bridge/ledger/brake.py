@@ -1,6 +1,6 @@
 """The brake: more than `delivery.brake` planned messages an hour, and the campaign class waits for a person.
 
-Counted are messages that an event caused (answers, and reminders that `bridge prime` arms, are not), on machine time.
+Counted is news that an event caused, on machine time; answers are not, nor reminders, which leave on other days.
 While the mark stands, campaign messages are born `planned` and the pump passes them by.
 """
 
@@ -13,11 +13,12 @@ from sqlalchemy import Connection, func, select, update
 from bridge.ledger import lanes
 from bridge.ledger.clock import SECOND
 from bridge.ledger.outbox import NewMessage
-from bridge.ledger.states import ANSWER, CAMPAIGN
+from bridge.ledger.states import CAMPAIGN, NEWS, URGENT
 from bridge.ledger.tables import mark, outbox
 
 MARK = "brake"
 RELEASED = "brake:released"  # what was planned before it is forgiven
+COUNTED = (URGENT, NEWS, CAMPAIGN)
 HOUR = 3600 * SECOND
 REASON = "the brake is on: a person releases or cancels it"
 
@@ -33,12 +34,12 @@ def forget_before(connection: Connection, now: int) -> None:
 
 
 def planned(connection: Connection, now: int, limit: int) -> int:
-    """Messages that events caused within the hour and since a person decided last; counts no further than `limit`."""
+    """News that events caused within the hour and since a person decided last; counts no further than `limit`."""
     released = connection.execute(select(mark.c.at).where(mark.c.key == RELEASED)).scalar()
     some = (
         select(outbox.c.id)
         .where(outbox.c.added_at > max(now - HOUR, released or 0))
-        .where(outbox.c.cause.is_not(None), outbox.c.cls > ANSWER)
+        .where(outbox.c.cause.is_not(None), outbox.c.cls.in_(COUNTED))
         .limit(limit)
         .subquery()
     )
