@@ -9,10 +9,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from bridge.console.api import api
 from bridge.engine.site import Site
 from bridge.ledger.schema import HEAD, current
+from bridge.ledger.store import MAX_DRIFT
 from bridge.ledger.tables import inbox, outbox, write
 from bridge.metrics import counters
-
-DRIFT = 2_000_000  # µs a node's clock may be off the database's
 
 
 def console_app(site: Site) -> Flask:
@@ -30,7 +29,7 @@ def console_app(site: Site) -> Flask:
         try:
             if current(site.store) != HEAD:
                 problems.append("the store's schema is not up to date: run `bridge migrate`")
-            if abs(site.store.drift()) > DRIFT:
+            if abs(site.store.drift()) > MAX_DRIFT:
                 problems.append("this node's clock is more than 2 s off the database's")
         except SQLAlchemyError as error:
             problems.append(f"the store cannot be read: {type(error).__name__}")

@@ -24,6 +24,7 @@ from sqlalchemy.pool import QueuePool, StaticPool
 from bridge.errors import StoreLocked
 from bridge.ledger.clock import MachineClock
 
+MAX_DRIFT = 2_000_000  # µs a node's clock may be off the database's: beyond it the node claims nothing and says so
 _PG_NOW = text("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint")
 
 

@@ -24,7 +24,7 @@ from bridge.ledger.clock import SECOND, Clock, Ids
 from bridge.ledger.crypto import Crypto
 from bridge.ledger.lanes import Claimed
 from bridge.ledger.states import URGENT
-from bridge.ledger.store import Store
+from bridge.ledger.store import MAX_DRIFT, Store
 from bridge.ledger.tables import lane
 from bridge.ledger.tables import outbox as outbox_table
 from bridge.outbound.carrier import Answer, Carrier, NotSent
@@ -40,6 +40,7 @@ IN_FLIGHT = 256  # POSTs at once, over all numbers
 BATCH = 128  # lanes of one cycle
 START_WITHIN = 1.0  # seconds: a POST that has not begun by then is taken back
 LEASE_LEFT = 25.0  # seconds of lease a POST needs: its time-out is 20
+DRIFT_LOOK = 10.0  # seconds between two looks at the database's clock
 IDLE = 0.05  # seconds between two looks when nothing woke us
 
 
@@ -88,6 +89,8 @@ class Sender:
         self._awake: asyncio.Event | None = None
         self._stopping = False
         self._next_due = 0.0
+        self._clock_checked = -DRIFT_LOOK  # monotonic
+        self._off = False  # this node's clock is too far off the database's
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="sender-db")
         self._thread = threading.Thread(target=self._run, name="sender", daemon=True)
 
@@ -201,8 +204,8 @@ class Sender:
     def _cycle(self) -> list[_Shot]:
         if self._unsure:
             self._reconcile()
+        want = 0 if self._stopping or self._astray() else min(BATCH, IN_FLIGHT - len(self._aloft))
         results = [self._results.popleft() for _ in range(len(self._results))]
-        want = 0 if self._stopping else min(BATCH, IN_FLIGHT - len(self._aloft))
         leased = time.monotonic()  # before the claim: the lease in the store ends later than the one we count on
         try:
             claimed, rows = self._record_and_claim(results, want)
@@ -273,6 +276,18 @@ class Sender:
             self._learned(results)
         except SQLAlchemyError as error:
             log.warning("learning from answers met a database error", extra={"error": type(error).__name__})
+
+    def _astray(self) -> bool:
+        """Whether this node's clock is too far off the database's to promise a slot or a lease; looked at now and then."""
+        if time.monotonic() - self._clock_checked >= DRIFT_LOOK:
+            drift = self._store.drift()
+            self._clock_checked = time.monotonic()
+            if (abs(drift) > MAX_DRIFT) != self._off:
+                self._off = not self._off
+                log.error(
+                    "this node's clock is off the database's" if self._off else "this node's clock is right again"
+                )
+        return self._off
 
     def _record_and_claim(
         self, results: Sequence[Result], want: int
