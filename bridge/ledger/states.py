@@ -5,13 +5,16 @@ from __future__ import annotations
 CLASSES = ("nurse", "answer", "urgent", "news", "reminder", "campaign")
 NURSE, ANSWER, URGENT, NEWS, REMINDER, CAMPAIGN = range(6)
 
-# state -> the states it may become. Every change is an UPDATE conditioned on these.
+_PROVED = ("accepted", "sent", "delivered", "read", "played")
+
+# state -> the states it may become. Every change is an UPDATE conditioned on these. A row `planned` or `ready` may have
+# an earlier attempt whose acceptance is proved late.
 MESSAGE: dict[str, tuple[str, ...]] = {
-    "planned": ("ready", "superseded", "cancelled", "suppressed", "expired", "failed"),
-    "ready": ("sending", "planned", "superseded", "cancelled", "suppressed", "expired", "failed", "held", "accepted"),
-    "sending": ("accepted", "sent", "delivered", "read", "played", "ready", "planned", "failed", "doubt"),
-    "doubt": ("accepted", "sent", "delivered", "read", "played", "failed", "held", "ready", "closed"),
-    "held": ("accepted", "sent", "delivered", "read", "played", "failed", "ready", "closed"),
+    "planned": ("ready", "superseded", "cancelled", "suppressed", "expired", "failed", *_PROVED),
+    "ready": ("sending", "planned", "superseded", "cancelled", "suppressed", "expired", "failed", "held", *_PROVED),
+    "sending": (*_PROVED, "ready", "planned", "failed", "doubt"),
+    "doubt": (*_PROVED, "failed", "held", "ready", "closed"),
+    "held": (*_PROVED, "failed", "ready", "closed"),
     "accepted": ("sent", "delivered", "read", "played", "failed"),
     "sent": ("delivered", "read", "played", "failed"),
     "delivered": ("read", "played"),
@@ -22,7 +25,7 @@ MESSAGE: dict[str, tuple[str, ...]] = {
     "cancelled": (),
     "suppressed": (),
     "expired": (),
-    "closed": ("accepted", "sent", "delivered", "read", "played"),
+    "closed": _PROVED,
 }
 
 TERMINAL = frozenset({"read", "played", "failed", "superseded", "cancelled", "suppressed", "expired", "closed"})
@@ -56,7 +59,7 @@ def merge_status(current: str, status: str) -> str | None:
     """The state a message is in after `status`, or None where the status changes nothing.
 
     Forward only; `failed` ends a message only while nothing was delivered; a proof of acceptance settles `sending`,
-    `doubt`, `held`, a later try still `ready`, and even what a person had closed.
+    `doubt`, `held`, a later try still `planned` or `ready`, and even what a person had closed.
     """
     if status == "failed":
         return "failed" if current in {"sending", "doubt", "held", "accepted", "sent"} else None
