@@ -229,7 +229,7 @@ def message(
         "identity_id": about.identity_id,
         "not_before": not_before,
         "not_after": not_after,
-        "quiet": quiet and due is None,
+        "quiet": quiet,
         "cohort": in_pilot(site, draft.scene),
     }
     return NewMessage(

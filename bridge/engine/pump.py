@@ -1,8 +1,7 @@
 """planned → ready: what is due is rendered, or re-read and rendered, and queues in its lane. One mechanism for reminders,
 for what waited out quiet hours, and for what was refused and may try again.
 
-Before a reminder leaves, Appointment and Patient are read again. A difference goes the normal way first, as an event;
-the reminder is then superseded and armed anew.
+What is due long after it was planned is looked at again first: `reminding`.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import and_, or_, select, update
@@ -18,19 +16,16 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from bridge.engine import compose
 from bridge.engine.compose import Draft
-from bridge.engine.pokes import hint_row
-from bridge.engine.reads import Failed, Found, Reader
+from bridge.engine.reads import Reader
+from bridge.engine.reminding import Postponed, SecondLook
 from bridge.engine.site import Site
-from bridge.engine.truth import Judge
-from bridge.errors import BridgeError, UnreadableResource
-from bridge.ledger import audit, faults, keys, lanes, outbox
+from bridge.errors import BridgeError
+from bridge.ledger import faults, keys, lanes, outbox
 from bridge.ledger.clock import SECOND, from_us
 from bridge.ledger.states import CAMPAIGN, REMINDER
-from bridge.ledger.tables import identity, inbox, mark, person, resource
+from bridge.ledger.tables import identity, mark
 from bridge.ledger.tables import outbox as outbox_table
 from bridge.mappers.contact import canonical
-from bridge.mappers.events import same
-from bridge.mappers.person import read_person, refusal
 from bridge.mappers.render import Skip, render
 
 log = logging.getLogger(__name__)
@@ -47,7 +42,7 @@ class Pump:
     def __init__(self, site: Site, reader: Reader) -> None:
         self._site = site
         self._reader = reader
-        self._judge = Judge(site, reader)
+        self._look = SecondLook(site, reader)
         self._thread = threading.Thread(target=self._run, name="pump", daemon=True)
         self._last_doubts = 0
 
@@ -106,13 +101,15 @@ class Pump:
             draft = Draft.from_bytes(plain)
         except (BridgeError, ValueError):
             return self._end(row, "failed", "its row cannot be read")
-        if row.cls == REMINDER and self._reader.can_read(row.ehr):
-            confirmed = self._confirm(row, draft, business)
-            if confirmed is None:
+        if row.cls == REMINDER:
+            looked = self._look.again(row, draft, business)
+            if looked is None:
                 return 0
-            if isinstance(confirmed, str):
-                return self._end(row, "suppressed", confirmed)
-            draft = confirmed
+            if isinstance(looked, Postponed):
+                return self._postpone(row, looked)
+            if isinstance(looked, str):
+                return self._end(row, "suppressed", looked)
+            draft = looked
         mapping = self._site.content.mappings.get(row.mapping)
         if mapping is None or not mapping.enabled:
             return self._end(row, "suppressed", "its mapping is no longer there, or is paused")
@@ -139,6 +136,7 @@ class Pump:
                     "language": language,
                     **self._address(connection, row, wa_id),
                 }
+            lanes.lock(connection, sorted({row.lane_id, values.get("lane_id", row.lane_id)}))
             if not outbox.move(connection, [row.id], "ready", now, only_from=("planned",)):
                 return 0
             connection.execute(update(outbox_table).where(outbox_table.c.id == row.id).values(**values))
@@ -160,86 +158,21 @@ class Pump:
         lane = lanes.ensure(connection, site.ids, "conversation", [(lane_key, row.number)])[lane_key]
         return {"identity_id": found, "lane_id": lane}
 
+    def _postpone(self, row: Any, until: Postponed) -> int:
+        with self._site.store.write() as connection:
+            planned = update(outbox_table).where(outbox_table.c.id == row.id, outbox_table.c.state == "planned")
+            moved = connection.execute(
+                planned.values(
+                    not_before=until.not_before, not_after=until.not_after, retry_at=until.retry_at, reason=until.reason
+                )
+            )
+        return 0 if until.retry_at is not None else moved.rowcount
+
     def _end(self, row: Any, state: str, reason: str) -> int:
         site = self._site
         with site.store.write() as connection:
             now = site.store.now(connection)
             return len(outbox.move(connection, [row.id], state, now, reason=reason, only_from=("planned",)))
-
-    # --- a reminder's second look ----------------------------------------------------------------------------------
-
-    def _confirm(self, row: Any, draft: Draft, business: int) -> Draft | str | None:
-        """The draft as the EHR holds it now; a reason against it; None: not yet."""
-        site = self._site
-        since = max(0, site.store.now() - RECENT)
-        whats = [row.resource_ref, f"Patient/{draft.scene.patient.get('id')}"]
-        if row.resource_ref is None:
-            return draft
-        state = self._reader.need(row.ehr, whats, begun_after=since)
-        if isinstance(state, Failed):
-            return self._unconfirmed(row, draft, business)
-        visit = self._reader.get(row.ehr, whats[0], begun_after=since)
-        patient = self._reader.get(row.ehr, whats[1], begun_after=since)
-        if state == "pending" or not isinstance(visit, Found) or not isinstance(patient, Found):
-            return None
-        with site.store.read() as connection:
-            held = connection.execute(select(resource).where(resource.c.key == row.resource_key)).first()
-            addressed = connection.execute(select(person).where(person.c.id == row.person_id)).first()
-        kind = row.resource_ref.split("/")[0]
-        known = self._judge.held(held, kind)
-        try:
-            now = self._judge.project(row.ehr, visit.value) if visit.value is not None else None
-        except UnreadableResource:
-            now = None
-        if held is None or now is None or not same(known, now):
-            self._apply_first(row)
-            return None
-        if patient.value is None:
-            return "the EHR does not show the patient any more"
-        read = read_person(patient.value, region=site.settings.site.region, now=site.now())
-        if (why := refusal(read)) is not None:
-            return why
-        wa_id = draft.wa_id
-        if addressed is not None and addressed.kind == "patient":
-            if not read.phones:
-                return "the patient has no phone number that WhatsApp could reach"
-            wa_id = read.phones[0].wa_id
-            if canonical(wa_id) != canonical(draft.wa_id):
-                self._person_first(row, draft)
-        return replace(draft, wa_id=wa_id, scene=replace(draft.scene, resource=visit.value, patient=patient.value))
-
-    def _unconfirmed(self, row: Any, draft: Draft, business: int) -> Draft | str | None:
-        """The EHR cannot be read: wait until half of the expiry is over, then as the site says."""
-        half = row.not_before + ((row.not_after or row.not_before) - row.not_before) // 2
-        if business < half:
-            return None
-        if self._site.settings.reminders.unconfirmed == "suppress":
-            return "the EHR could not be read to confirm this reminder"
-        with self._site.store.write() as connection:
-            audit.record(
-                connection, row=self._site.ids(), at=self._site.store.now(connection), action="unconfirmed",
-                subject=f"msg_{row.id}", detail={"why": "sent though the EHR could not be read to confirm it"},
-            )  # fmt: skip
-        return draft
-
-    def _apply_first(self, row: Any) -> None:
-        """What was read differs from what we hold: it is applied as an event before anything is sent."""
-        self._event(row, row.resource_ref)
-
-    def _person_first(self, row: Any, draft: Draft) -> None:
-        self._event(row, f"Patient/{draft.scene.patient.get('id')}")
-
-    def _event(self, row: Any, reference: str) -> None:
-        site = self._site
-        key = site.crypto.index(keys.resource(row.ehr, reference))
-        with site.store.write() as connection:
-            waiting = select(inbox.c.id).where(inbox.c.fate.is_(None), inbox.c.key == key).limit(1)
-            if connection.execute(waiting).first() is not None:
-                return
-            now = site.store.now(connection)
-            connection.execute(inbox.insert().values(**hint_row(site, row.ehr, "reminder", reference, now)))
-            audit.record(connection, row=site.ids(), at=now, action=audit.FOUND, count=1)
-        site.wake_apply.set()
 
     # --- doubts ----------------------------------------------------------------------------------------------------
 
