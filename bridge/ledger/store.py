@@ -177,9 +177,9 @@ class Store:
         self._lock_file = handle
 
     def close(self) -> None:
-        if not self.readonly:
-            self._write_engine.dispose()
         self._read_engine.dispose()
+        if not self.readonly:
+            self._write_engine.dispose()  # last: SQLite's last connection brings the WAL home, and a reader may not
         if self._lock_file is not None:
             self._lock_file.close()
             self._lock_file = None

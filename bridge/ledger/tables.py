@@ -122,6 +122,7 @@ outbox = Table(
     Column("not_after", At),  # business
     Column("retry_at", At),  # machine; back-off
     Column("quiet", Boolean, nullable=False, server_default=text("false")),  # respects quiet hours
+    Column("cohort", Boolean, nullable=False, server_default=text("false")),  # belongs to the pilot's cohort
     Column(
         "attempted", Boolean, nullable=False, server_default=text("false")
     ),  # rendered and tried: not rendered again
