@@ -41,6 +41,7 @@ log = logging.getLogger(__name__)
 GROUPS = 200  # resources of one batch
 ASIDE = 400  # resources that wait for a read at once: reading further ahead would let answers grow stale
 STATUSES = 1000
+RESTORED_ONCE = 24 * 3600 * SECOND  # what a restored backup brings back within a day is one restoration
 IDLE = 0.1  # seconds
 
 T = TypeVar("T")
@@ -319,9 +320,21 @@ class Applier:
             for change in good:
                 for subject, why in change.alarms:
                     site.alarm(connection, subject, why)
+            for ehr in sorted({change.group.ehr for change in good if change.restored}):
+                self._restored(connection, ehr, now)
             done = settle(connection, [fate for change in good for fate in change.fates], now)
             faults.point("apply_before_commit")
         return done
+
+    def _restored(self, connection: Connection, ehr: str, now: int) -> None:
+        """A restored backup shows in thousands of resources: one alarm for the EHR."""
+        key = f"restored:{ehr}"
+        since = connection.execute(select(mark.c.at).where(mark.c.key == key)).scalar()
+        if since is not None and now - since < RESTORED_ONCE:
+            return
+        statement = lanes.upsert(connection.dialect.name)(mark).values(key=key, value="alarmed", at=now)
+        connection.execute(statement.on_conflict_do_update(index_elements=["key"], set_={"at": statement.excluded.at}))
+        self._site.alarm(connection, f"ehr {ehr}", "the EHR went back to an older version: restored from a backup?")
 
     def _lock_lanes(self, connection: Connection, changes: Sequence[Change]) -> None:
         """Lanes come first in the order of locks: the fence holds one while it reads resources and persons."""

@@ -39,6 +39,7 @@ from bridge.mappers.render import Skip
 
 OURS = "urn:bridge:"  # systems of the identifiers we write
 REMINDER = "appointment.reminder"
+NOT_ARMED = "reminder "  # begins the reason for a reminder that is not armed: no news is lost by that
 _BESIDE = frozenset({"Practitioner", "PractitionerRole", "Location"})
 
 
@@ -67,6 +68,7 @@ class Change:
     consents: list[dict[str, object]] = field(default_factory=list)
     echoes: list[int] = field(default_factory=list)
     alarms: list[tuple[str, str]] = field(default_factory=list)
+    restored: bool = False  # the EHR holds an older version than before
 
 
 class _NeedReads(Exception):
@@ -89,8 +91,7 @@ class News:
         """The change of one group, or what is missing to say it."""
         change = Change(group, list(truth.fates), revision=snapshot.resource.revision if snapshot.resource else 0)
         change.states = {row.id: row.state for row in snapshot.messages}
-        if truth.restored:
-            change.alarms.append((f"ehr {group.ehr}", "the EHR went back to an older version: restored from a backup?"))
+        change.restored = truth.restored
         if truth.projection is None:
             self._note_version(change, snapshot, truth)
             return change
@@ -221,8 +222,8 @@ class News:
             self._fate(change, truth, "planned", "; ".join(dict.fromkeys(reasons)) or None, planned)
         elif ours:
             self._fate(change, truth, "applied", "our own write")
-        elif reasons:
-            self._fate(change, truth, "suppressed", "; ".join(dict.fromkeys(reasons)))
+        elif refused := [reason for reason in dict.fromkeys(reasons) if not reason.startswith(NOT_ARMED)]:
+            self._fate(change, truth, "suppressed", "; ".join(refused))
         elif older:
             self._fate(change, truth, "merged", "back to what the patient was told")
         elif kind == "Consent":
@@ -402,7 +403,7 @@ class News:
                 expires=mapping.delivery.expires,
             )
             if isinstance(due, Covered):
-                reasons.append(f"reminder {offset}: {due.reason}")
+                reasons.append(f"{NOT_ARMED}{offset}: {due.reason}")
                 continue
             made = compose.message(site, mapping, _offset(draft, offset), _with(about, event=REMINDER), chosen, due)
             if isinstance(made, Skip):

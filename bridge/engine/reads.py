@@ -116,6 +116,9 @@ class Reader:
             self._keep((ehr, what), found)
 
     def _keep(self, key: Key, found: Found) -> None:
+        held = self._answers.get(key)
+        if held is not None and held[1].begun_at > found.begun_at:
+            return  # two reads crossed: the one that was begun later knows better
         self._answers[key] = (time.monotonic(), found)
         self._answers.move_to_end(key)
         while len(self._answers) > KEEP:
