@@ -28,12 +28,12 @@ def _server() -> Any:
     return server
 
 
-def postgres_url() -> str:
-    """A new, empty database; SQLAlchemy URL."""
+def postgres_url(template: str = "template1") -> str:
+    """A new database, empty or a copy of `template`; SQLAlchemy URL."""
     server = _server()
     name = f"t{secrets.token_hex(6)}"
     with psycopg.connect(server.get_uri(), autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
     host = server.get_uri().partition("host=")[2]
     return f"postgresql+psycopg://postgres@/{name}?host={host}"
 

@@ -43,7 +43,7 @@ class Crypto:
             raise Undecryptable(f"{table} {row}: no data key {key_id!r}")
         try:
             return cipher.decrypt(blob[:_NONCE], blob[_NONCE:], f"{table}.{column}.{row}".encode())
-        except InvalidTag:
+        except (InvalidTag, ValueError):  # ValueError: too short to be one
             raise Undecryptable(f"{table} {row}: {column} does not decrypt with key {key_id!r}") from None
 
     def index16(self, value: str) -> bytes:

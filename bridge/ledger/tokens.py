@@ -41,10 +41,20 @@ def read(crypto: Crypto, payload: str) -> ButtonToken | QuestionToken | None:
         return None
     parts = head.split(".")
     if parts[0] == "b1" and len(parts) == 4:
-        return ButtonToken(int(parts[1]), int(parts[2]), parts[3])
+        message, revision = _whole(parts[1]), _whole(parts[2])
+        return ButtonToken(message, revision, parts[3]) if message is not None and revision is not None else None
     if parts[0] == "q1" and len(parts) == 3:
-        return QuestionToken(int(parts[1]), parts[2])
+        question = _whole(parts[1])
+        return QuestionToken(question, parts[2]) if question is not None else None
     return None
+
+
+def _whole(digits: str) -> int | None:
+    """A number that fits a column, else None."""
+    if not digits.isascii() or not digits.isdecimal() or len(digits) > 19:
+        return None
+    value = int(digits)
+    return value if value < 2**63 else None
 
 
 def callback(message: int, attempt: int) -> str:
@@ -55,6 +65,7 @@ def callback(message: int, attempt: int) -> str:
 def read_callback(value: str | None) -> tuple[int, int] | None:
     """(message, attempt) of a callback of ours, else None."""
     parts = (value or "").split(".")
-    if len(parts) == 3 and parts[0] == "b1" and parts[1].isdecimal() and parts[2].isdecimal():
-        return int(parts[1]), int(parts[2])
-    return None
+    if len(parts) != 3 or parts[0] != "b1":
+        return None
+    message, attempt = _whole(parts[1]), _whole(parts[2])
+    return (message, attempt) if message is not None and attempt is not None and attempt < 2**31 else None
