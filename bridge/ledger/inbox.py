@@ -11,8 +11,9 @@ import queue
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 
-from sqlalchemy import Connection, insert, text
+from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from bridge.errors import StoreBusy
@@ -20,7 +21,6 @@ from bridge.ledger import audit, faults
 from bridge.ledger.clock import Ids
 from bridge.ledger.crypto import Crypto
 from bridge.ledger.store import Store
-from bridge.ledger.tables import inbox
 
 log = logging.getLogger(__name__)
 
@@ -44,11 +44,25 @@ class Entry:
     reason: str | None = None
 
 
+_COLUMNS = (
+    "id", "source", "door", "kind", "key", "subject", "received_at", "key_id", "body", "fate", "planned", "reason",
+    "config_version", "settled_at",
+)  # fmt: skip
+_values = itemgetter(*_COLUMNS)
+
+
+def _taken() -> threading.Lock:
+    """A bare lock in place of an Event: a door takes and frees thousands of them a second."""
+    lock = threading.Lock()
+    lock.acquire()
+    return lock
+
+
 @dataclass(slots=True)
 class _Request:
     rows: list[dict[str, object]]
     seen: list[tuple[str, bytes] | None]
-    done: threading.Event = field(default_factory=threading.Event)
+    waits: threading.Lock = field(default_factory=_taken)  # released when it is durable, or has failed
     error: BaseException | None = None
 
 
@@ -86,7 +100,7 @@ class Inbox:
         request = self._prepare(entries)
         faults.point("door_before_commit")
         self._queue.put(request)
-        if not request.done.wait(WAIT):
+        if not request.waits.acquire(timeout=WAIT):
             raise StoreBusy(f"no commit within {WAIT:g} s")
         if request.error is not None:
             raise StoreBusy(type(request.error).__name__) from request.error
@@ -154,7 +168,7 @@ class Inbox:
             if len(batch) == 1 or getattr(error, "connection_invalidated", False):
                 for request in batch:
                     request.error = error
-                    request.done.set()
+                    request.waits.release()
                 return
             for request in batch:  # one of them may be to blame: the others must not pay
                 self._commit([request])
@@ -163,10 +177,10 @@ class Inbox:
             log.exception("group commit failed")
             for request in batch:
                 request.error = error
-                request.done.set()
+                request.waits.release()
             return
         for request in batch:
-            request.done.set()
+            request.waits.release()
         self._committed()
 
     def _write(self, connection: Connection, batch: list[_Request]) -> None:
@@ -183,22 +197,29 @@ class Inbox:
                     fresh.discard(key)  # the same key twice in one batch: the first one counts
                     rows.append(row)
         if rows:
-            connection.execute(insert(inbox), rows)
+            marks = ", ".join([_mark(connection)] * len(_COLUMNS))
+            statement = f"INSERT INTO inbox ({', '.join(_COLUMNS)}) VALUES ({marks})"  # noqa: S608
+            connection.exec_driver_sql(statement, [_values(row) for row in rows])
             audit.record(connection, row=self._ids(), at=now, action=audit.ACKNOWLEDGED, count=len(rows))
         faults.point("door_in_commit")
 
 
+def _mark(connection: Connection) -> str:
+    """How the driver marks a value's place."""
+    return "?" if connection.dialect.name == "sqlite" else "%s"
+
+
 def insert_seen(connection: Connection, keys: Sequence[tuple[str, bytes]], now: int) -> set[tuple[str, bytes]]:
-    """Insert what is not there yet; returns what was new. Sorted keys: two nodes lock in one order."""
+    """Insert what is not there yet; returns what was new. Sorted keys: two nodes lock in one order.
+
+    In the driver's own words: parsing a text of 600 bind names took most of a group commit.
+    """
+    mark = _mark(connection)
     fresh: set[tuple[str, bytes]] = set()
     for start in range(0, len(keys), CHUNK):
         chunk = keys[start : start + CHUNK]
-        values = ", ".join(f"(:s{i}, :k{i}, :at)" for i in range(len(chunk)))
-        parameters: dict[str, object] = {"at": now}
-        for i, (source, key) in enumerate(chunk):
-            parameters[f"s{i}"], parameters[f"k{i}"] = source, key
-        statement = text(
-            f"INSERT INTO seen (source, key, at) VALUES {values} ON CONFLICT DO NOTHING RETURNING source, key"  # noqa: S608
-        )
-        fresh.update((row[0], bytes(row[1])) for row in connection.execute(statement, parameters))
+        marks = ", ".join([f"({mark}, {mark}, {mark})"] * len(chunk))
+        statement = f"INSERT INTO seen (source, key, at) VALUES {marks} ON CONFLICT DO NOTHING RETURNING source, key"  # noqa: S608
+        parameters = tuple(value for source, key in chunk for value in (source, key, now))
+        fresh.update((row[0], bytes(row[1])) for row in connection.exec_driver_sql(statement, parameters))
     return fresh

@@ -45,25 +45,25 @@ class _PriorityLock:
         self._condition = threading.Condition()
         self._held = False
         self._urgent = 0
+        self._waiting = 0
 
     def acquire(self, *, urgent: bool) -> None:
         with self._condition:
-            if urgent:
-                self._urgent += 1
-                try:
-                    while self._held:
-                        self._condition.wait()
-                finally:
-                    self._urgent -= 1
-            else:
-                while self._held or self._urgent:
+            self._waiting += 1
+            self._urgent += urgent
+            try:
+                while self._held or (self._urgent and not urgent):
                     self._condition.wait()
+            finally:
+                self._waiting -= 1
+                self._urgent -= urgent
             self._held = True
 
     def release(self) -> None:
         with self._condition:
             self._held = False
-            self._condition.notify_all()
+            if self._waiting:
+                self._condition.notify_all()
 
 
 class Store:
