@@ -25,7 +25,7 @@ from bridge.fhir.smart import assertion, signing_key
 from bridge.settings import Auth
 
 TIMEOUT: Final = (3.0, 10.0)  # s, connect and read
-POOL: Final = 8  # connections kept to the host
+POOL: Final = 16  # connections kept to the host: as many as threads that read and write
 SKEW: Final = 30.0  # s: a token this close to its end is not used any more
 DEFAULT_LIFETIME: Final = 300.0  # s: what SMART recommends, for servers that leave `expires_in` out
 ASSERTION_TYPE: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
@@ -60,7 +60,20 @@ class _Adapter(HTTPAdapter):
 
     def __init__(self, context: ssl.SSLContext | None) -> None:
         self._context = context
+        self._pools: dict[str, Any] = {}
         super().__init__(pool_connections=1, pool_maxsize=POOL)
+
+    def get_connection_with_tls_context(self, request: Any, verify: Any, proxies: Any = None, cert: Any = None) -> Any:
+        """The pool of the one host; finding it again takes longer than the rest of a request's preparation."""
+        name = f"{urlsplit(request.url)[:2]} {verify} {cert} {proxies}"
+        pool = self._pools.get(name)
+        if pool is None:
+            pool = self._pools[name] = super().get_connection_with_tls_context(request, verify, proxies, cert)
+        return pool
+
+    def close(self) -> None:
+        self._pools.clear()
+        super().close()
 
     def init_poolmanager(self, *args: Any, **options: Any) -> None:
         if self._context is not None:

@@ -17,6 +17,8 @@ from typing import Any, Final
 from urllib.parse import quote, urlencode, urljoin, urlsplit
 
 import requests
+from requests.cookies import extract_cookies_to_jar
+from requests.structures import CaseInsensitiveDict
 
 from bridge.errors import EhrRefused, EhrUnreachable
 from bridge.fhir import rawjson
@@ -53,6 +55,7 @@ DEADLINE: Final = 30.0  # s for a whole body: a server that trickles must not ho
 MAX_BODY: Final = 20 * 1024 * 1024  # bytes, unpacked: reports carry their PDF inside
 PAGES: Final = 500  # of one search: beyond it the server is paging in circles, or the query is not meant for us
 
+_PLAIN_URL = re.compile(r"https?://[A-Za-z0-9.:\[\]-]+(/[A-Za-z0-9._~:/?@!$&'()*+,;=%-]*)?")  # needs no quoting
 _TYPE = re.compile(r"[A-Z][A-Za-z]{1,63}")
 _MAYBE_DONE = frozenset({500, 502, 504})  # the server, or the gateway before it, lost track of a write
 
@@ -85,6 +88,7 @@ class EhrClient:
         self._lock = threading.Lock()
         self._make = session
         self._session: requests.Session | None = None
+        self._environment: dict[str, Any] | None = None  # proxies and certificates, as the environment has them
 
     # --- names -----------------------------------------------------------------------------------------------------
 
@@ -271,17 +275,7 @@ class EhrClient:
     def _once(self, method: str, url: str, body: bytes | None, headers: Mapping[str, str]) -> Answer:
         sent = {"Accept": FHIR_JSON, **headers, **self._auth.headers()}
         start = time.monotonic()
-        reply = self._http().request(
-            method,
-            url,
-            data=body,
-            headers=sent,
-            auth=_as_is,
-            timeout=(CONNECT, READ),
-            allow_redirects=False,
-            stream=True,
-        )
-        with reply:
+        with self._exchange(method, url, body, sent) as reply:
             parts: list[bytes] = []
             size = 0
             for part in reply.iter_content(65536):
@@ -292,6 +286,29 @@ class EhrClient:
                 if time.monotonic() - start > DEADLINE:
                     raise requests.ReadTimeout
         return Answer(reply.status_code, reply.headers, b"".join(parts))
+
+    def _exchange(self, method: str, url: str, body: bytes | None, headers: Mapping[str, str]) -> requests.Response:
+        """`Session.request` without what never changes here: proxies and CA bundle of the environment are asked for once,
+        not per request, and nothing is encoded, hooked or followed. Half its CPU, over the same adapters."""
+        session = self._http()
+        request = requests.PreparedRequest()
+        request.method = method
+        if _PLAIN_URL.fullmatch(url):
+            request.url = url
+        else:
+            request.prepare_url(url, None)
+        request.headers = CaseInsensitiveDict({**session.headers, **headers})  # type: ignore[arg-type]
+        if body is not None or method in {"POST", "PUT", "PATCH"}:
+            request.headers["Content-Length"] = str(len(body or b""))
+        request.body = body
+        request.hooks = {"response": []}
+        request.prepare_cookies(session.cookies)
+        if self._environment is None:
+            self._environment = dict(session.merge_environment_settings(self.base, {}, True, None, None))
+        reply = session.get_adapter(url).send(request, timeout=(CONNECT, READ), **self._environment)
+        if "Set-Cookie" in reply.headers:  # a balancer that keeps us on one of its servers
+            extract_cookies_to_jar(session.cookies, request, reply.raw)  # type: ignore[no-untyped-call]
+        return reply
 
     def _http(self) -> requests.Session:
         with self._lock:
@@ -366,8 +383,3 @@ class EhrClient:
     def _name(self, url: str) -> str:
         """What the URL asks for without its query: ids only."""
         return urlsplit(url).path.removeprefix(self._path).strip("/") or self.key
-
-
-def _as_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    """Our headers are the authentication; without this, requests would put a ~/.netrc over them."""
-    return request
