@@ -8,22 +8,23 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import and_, or_, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
-from bridge.engine import compose
+from bridge.engine import compose, projections
 from bridge.engine.compose import Draft
 from bridge.engine.reads import Reader
 from bridge.engine.reminding import Postponed, SecondLook
 from bridge.engine.site import Site
 from bridge.errors import BridgeError
-from bridge.ledger import faults, keys, lanes, outbox
+from bridge.ledger import faults, horizons, keys, lanes, outbox
 from bridge.ledger.clock import SECOND, from_us
 from bridge.ledger.states import CAMPAIGN, REMINDER
-from bridge.ledger.tables import identity, mark
+from bridge.ledger.tables import identity, mark, write
 from bridge.ledger.tables import outbox as outbox_table
 from bridge.mappers.contact import canonical
 from bridge.mappers.render import Skip, render
@@ -33,6 +34,8 @@ log = logging.getLogger(__name__)
 BATCH = 200
 RECENT = 15 * 60 * SECOND  # a read not older than this confirms a reminder
 IDLE = 0.2
+CLAMP_LOOK = 60.0  # seconds between two looks for times that only a broken clock writes
+UNSETTLED_LOOK = 20.0  # seconds between two looks at what no status settled
 DOUBT_LOOK = 2.0  # seconds between two looks at doubts
 
 
@@ -44,7 +47,8 @@ class Pump:
         self._reader = reader
         self._look = SecondLook(site, reader)
         self._thread = threading.Thread(target=self._run, name="pump", daemon=True)
-        self._last_doubts = 0
+        self._last_doubts = self._last_unsettled = 0
+        self._last_clamp = -CLAMP_LOOK
 
     def start(self) -> None:
         self._thread.start()
@@ -73,6 +77,8 @@ class Pump:
     def once(self) -> int:
         """One round; returns how many messages moved."""
         self._doubts()
+        self._clamp()
+        self._unsettled()
         site = self._site
         with site.store.read() as connection:
             business, now = site.clock.now_us(), site.store.now(connection)
@@ -174,6 +180,12 @@ class Pump:
             now = site.store.now(connection)
             return len(outbox.move(connection, [row.id], state, now, reason=reason, only_from=("planned",)))
 
+    def _clamp(self) -> None:
+        if time.monotonic() - self._last_clamp >= CLAMP_LOOK:
+            self._last_clamp = time.monotonic()
+            if (count := horizons.clamp(self._site.store)) > 0:
+                log.warning("times too far ahead were brought back", extra={"events": count})
+
     # --- doubts ----------------------------------------------------------------------------------------------------
 
     def _doubts(self) -> None:
@@ -195,3 +207,24 @@ class Pump:
                 )  # fmt: skip
                 for message in sorted(moved):
                     site.alarm(connection, f"msg_{message}", "a message whose outcome is unknown waits for a person")
+
+    def _unsettled(self) -> None:
+        """What WhatsApp took ten minutes ago and no status settled stands in the EHR all the same."""
+        site = self._site
+        now = site.store.now()
+        if now - self._last_unsettled < UNSETTLED_LOOK * SECOND:
+            return
+        self._last_unsettled = now
+        columns = (outbox_table.c.id, outbox_table.c.ehr, outbox_table.c.patient_id)
+        quiet = and_(
+            outbox_table.c.state.in_(("accepted", "sent")),
+            outbox_table.c.changed_at <= now - projections.AFTER_ACCEPTED,
+            outbox_table.c.ehr.is_not(None),
+        )
+        missing = ~select(write.c.id).where(write.c.id == outbox_table.c.id).exists()
+        with site.store.read() as connection:
+            rows = connection.execute(select(*columns).where(quiet, missing).limit(500)).all()
+        if rows:
+            with site.store.write() as connection:
+                projections.ask(connection, site, rows, now)
+            site.wake_writes.set()

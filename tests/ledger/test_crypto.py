@@ -65,7 +65,7 @@ def test_one_more_column_of_an_older_row_keeps_its_key() -> None:
 
 def test_a_key_that_is_gone_is_named() -> None:
     blob = CRYPTO.encrypt(b"Ana", "outbox", "content", 77)
-    with pytest.raises(Undecryptable, match="outbox 77.*'k9'"):
+    with pytest.raises(Undecryptable, match=r"outbox 77.*'k9'"):
         CRYPTO.decrypt(blob, "k9", "outbox", "content", 77)
 
 
