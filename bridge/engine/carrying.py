@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, select, update
 
+from bridge.engine.pokes import hint_row
 from bridge.engine.reads import Found, Reader
 from bridge.engine.site import Site
-from bridge.engine.truth import version_values
+from bridge.engine.truth import version_held, version_values
 from bridge.errors import UnreadableResource
 from bridge.fhir import build, projection, writeback
 from bridge.fhir.client import EhrClient, Missing
-from bridge.fhir.versions import version_of
+from bridge.fhir.versions import freshness, version_of
+from bridge.ledger import audit
 from bridge.ledger.clock import from_us
 from bridge.ledger.lanes import upsert
-from bridge.ledger.tables import attempt, mark, outbox, person, resource, turn, write
+from bridge.ledger.tables import attempt, inbox, mark, outbox, person, resource, turn, write
 from bridge.mappers.events import RESOURCES, same
 from bridge.outbound.content import Content
 
@@ -68,6 +70,12 @@ class Carrying:
         mode = site.settings.ehrs[row.ehr].writeback.appointment
         if mode == "none":
             return Outcome("held", "appointments are not written back here", reply="not_done")
+        begun = [site.store.now()]
+
+        def remember(raw: Mapping[str, Any]) -> None:
+            begun[0] = site.store.now()
+            self._remember(row, raw)
+
         result = writeback.carry_out(
             client,
             row.verb,
@@ -77,24 +85,41 @@ class Carrying:
             mode=mode,
             expected=writeback.Expected(start=wanted["start"]),
             fhir_version=site.settings.ehrs[row.ehr].fhir_version,
-            about_to_write=lambda raw: self._remember(row, raw),
+            about_to_write=remember,
         )
         if isinstance(result, writeback.Done):
-            self._reader.put(
-                row.ehr, wanted["reference"], Found(site.store.now(), dict(result.resource), "found", result.etag)
-            )
+            # as old as the moment the write began: what was pushed since then is not answered by it
+            self._reader.put(row.ehr, wanted["reference"], Found(begun[0], dict(result.resource), "found", result.etag))
             return Outcome(
                 "done",
                 reply=REPLY[row.verb],
                 apply=lambda c, now: self._own_revision(c, row, result.resource, result.etag),
             )
-        if isinstance(result, writeback.Refused):
-            return Outcome("refused", result.reason, reply="not_done", apply=lambda c, now: self._open_turn(c, row))
-        return Outcome("held", result.reason, reply="not_done", apply=lambda c, now: self._open_turn(c, row))
+        state = "refused" if isinstance(result, writeback.Refused) else "held"
+        return self.not_done(row, Outcome(state, result.reason))
+
+    @staticmethod
+    def not_done(row: Any, outcome: Outcome) -> Outcome:
+        """A patient's decision that did not come to be: they read it, a person looks, and no echo of it is waited for."""
+
+        def leave(connection: Connection, now: int) -> None:
+            connection.execute(
+                update(turn)
+                .where(turn.c.id == row.turn_id)
+                .values(open=True, reason=f"{row.verb} could not be written to the EHR")
+            )
+            connection.execute(update(write).where(write.c.id == row.id).values(echo=None))
+
+        return replace(outcome, reply="not_done", apply=leave)
 
     def _remember(self, row: Any, raw: Mapping[str, Any]) -> None:
-        """Store what the EHR will show us, before it can: its notification often comes before its answer."""
+        """Store what the EHR will show us, before it can: its notification often comes before its answer.
+
+        A confirmation changes nothing that a revision is made of, so whatever else its notification shows is news.
+        """
         site = self._site
+        if row.verb != "cancel":
+            return
         try:
             plain = self._projected(row.ehr, raw)
         except UnreadableResource:
@@ -124,11 +149,17 @@ class Carrying:
         if held is None:
             return
         kind = RESOURCES["Appointment"]
+        connection.execute(update(write).where(write.c.id == row.id).values(echo=None))
         now = kind.from_json(msgspec.json.decode(self._projected(row.ehr, raw)))
         plain = site.crypto.decrypt(held.projection, held.key_id, "resource", "projection", held.key)
         before = kind.from_json(msgspec.json.decode(plain))
+        newer = freshness(version_held(held), version_of(raw)) == "newer"
         values: dict[str, object] = version_values(version_of(raw), etag)
-        if not same(before, now):
+        if not same(before, now) and (not newer or row.verb != "cancel"):
+            self._read_again(connection, row)  # it shows somebody else's doing too, or is older than what we hold
+        if row.verb != "cancel" or same(before, now):
+            values = values if newer and same(before, now) else {}
+        else:
             encoded = msgspec.json.encode(kind.to_json(now))
             values |= {
                 "revision": held.revision + 1,
@@ -154,15 +185,14 @@ class Carrying:
                 )
         if values:
             connection.execute(update(resource).where(resource.c.key == held.key).values(**values))
-        connection.execute(update(write).where(write.c.id == row.id).values(echo=None))
 
-    @staticmethod
-    def _open_turn(connection: Connection, row: Any) -> None:
-        connection.execute(
-            update(turn)
-            .where(turn.c.id == row.turn_id)
-            .values(open=True, reason=f"{row.verb} could not be written to the EHR")
-        )
+    def _read_again(self, connection: Connection, row: Any) -> None:
+        """What the EHR holds now is applied the normal way, as an event."""
+        site = self._site
+        now = site.store.now(connection)
+        hint = hint_row(site, row.ehr, "write", self._wanted(row)["reference"], now)
+        connection.execute(inbox.insert().values(**hint))
+        audit.record(connection, row=site.ids(), at=now, action=audit.FOUND, count=1)
 
     # --- consent ---------------------------------------------------------------------------------------------------
 

@@ -109,13 +109,15 @@ class Pokes:
 def hint_row(site: Site, ehr: str, door: str, reference: str, now: int) -> dict[str, object]:
     """An inbox row that asks for a read of `reference`: found by ourselves, so counted as found."""
     row = site.ids()
+    kind = reference.split("/", maxsplit=1)[0]
+    subject = {"Consent": keys.anyone(ehr), "Patient": keys.person(ehr, reference)}.get(kind)  # whom it may silence
     return {
         "id": row,
         "source": f"ehr:{ehr}",
         "door": door,
         "kind": "hint",
         "key": site.crypto.index(keys.resource(ehr, reference)),
-        "subject": None,
+        "subject": site.crypto.index(subject) if subject is not None else None,
         "received_at": now,
         "key_id": site.crypto.key_id,
         "config_version": site.content.version,

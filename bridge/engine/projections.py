@@ -2,16 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
+from sqlalchemy import Connection, case, literal, update
 
 from bridge.engine.site import Site
+from bridge.ledger import writes
+from bridge.ledger.clock import SECOND
+from bridge.ledger.tables import write
 
-AFTER_ACCEPTED = 600  # seconds after which a message that no status settled is written all the same
+AFTER_ACCEPTED = 600 * SECOND  # a message that no status settled until then is written all the same
 
 
-def communication(site: Site, message: Any, now: int, *, delay: int = 0) -> dict[str, object]:
+AGAIN = "again"  # in `told` of a projection: it changed while it was being written
+
+
+def ask(connection: Connection, site: Site, messages: Sequence[Any], now: int) -> None:
+    """Communications of outbound messages: one written already is brought up to date, one being written is written again."""
+    rows = {message.id: communication(site, message, now) for message in messages}
+    known = sorted(set(rows) - writes.add(connection, site.ids, list(rows.values()), now))
+    flying = write.c.state == "sending"
+    for start in range(0, len(known), 500):
+        connection.execute(
+            update(write)
+            .where(write.c.id.in_(known[start : start + 500]), write.c.state.in_(("asked", "sending", "done")))
+            .values(
+                state=case((flying, literal("sending")), else_=literal("asked")),
+                told=case((flying, literal(AGAIN)), else_=write.c.told),
+                next_at=case((flying, write.c.next_at), else_=literal(now)),
+                settled_at=None,
+            )
+        )
+
+
+def communication(site: Site, message: Any, now: int) -> dict[str, object]:
     """A `write` row for an outbound message. Its id is the message's own: asked twice, it is one row."""
     return {
         "id": message.id,
@@ -22,7 +48,7 @@ def communication(site: Site, message: Any, now: int, *, delay: int = 0) -> dict
         "message_id": message.id,
         "person_id": message.patient_id,
         "state": "asked",
-        "next_at": now + delay,
+        "next_at": now,
         "asked_at": now,
         "key_id": site.crypto.key_id,
         "wanted": None,

@@ -11,20 +11,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import bindparam, or_, select, update
+from sqlalchemy import bindparam, func, or_, select, update
 
-from bridge.engine import persons
+from bridge.engine import persons, projections
 from bridge.engine.fates import Fate, settle
-from bridge.engine.projections import communication
 from bridge.engine.site import Site
 from bridge.errors import BridgeError
 from bridge.inbound.providers.cloud_api import update_from_stored
 from bridge.inbound.providers.updates import Status
-from bridge.ledger import faults, keys, lanes, states, tokens, writes
+from bridge.ledger import faults, keys, lanes, states, tokens
 from bridge.ledger.clock import SECOND
 from bridge.ledger.store import passing
 from bridge.ledger.tables import attempt, inbox
 from bridge.ledger.tables import outbox as outbox_table
+from bridge.outbound.record import alarm_twice
 
 log = logging.getLogger(__name__)
 
@@ -142,6 +142,7 @@ class Statuses:
                     select(*columns).where(outbox_table.c.id.in_(ids[start : start + 500])).order_by(outbox_table.c.id)
                 )
                 rows |= {row.id: row for row in connection.execute(part.with_for_update())}
+            newest = self._newest(connection, {s.message for s in seen if s.status.status == "failed" and s.message})
             changes: dict[int, dict[str, Any]] = {}
             attempts: dict[tuple[int, int], str] = {}
             links: dict[tuple[int, str], str] = {}
@@ -150,7 +151,8 @@ class Statuses:
                 if row is None:
                     fates.append(Fate(s.event, "ignored", "names no message of ours"))
                     continue
-                self._fold(s, row, changes, business)
+                if s.status.status != "failed" or s.n is None or s.n >= newest.get(row.id, 0):
+                    self._fold(s, row, changes, business)  # an earlier try that failed says nothing of the later one
                 if s.status.status in states.RANK and s.status.id and s.n is not None:
                     attempts[(row.id, s.n)] = s.status.id
                 if s.status.recipient_user_id and row.person_id is not None:
@@ -229,8 +231,25 @@ class Statuses:
                 parameters,
             )
 
+    @staticmethod
+    def _newest(connection: Any, messages: set[int]) -> dict[int, int]:
+        """The newest attempt of each message."""
+        if not messages:
+            return {}
+        newest = select(attempt.c.message, func.max(attempt.c.n)).where(attempt.c.message.in_(sorted(messages)))
+        return {row[0]: row[1] for row in connection.execute(newest.group_by(attempt.c.message))}
+
     def _prove(self, connection: Any, attempts: dict[tuple[int, int], str], now: int) -> None:
         """The attempt that a status names was accepted, whatever became of its answer."""
+        messages = sorted({message for message, _ in attempts})
+        unproved: set[tuple[int, int]] = set()
+        for start in range(0, len(messages), 500):
+            part = select(attempt.c.message, attempt.c.n).where(
+                attempt.c.message.in_(messages[start : start + 500]),
+                or_(attempt.c.outcome.is_(None), attempt.c.outcome != "accepted"),
+            )
+            unproved |= {(row.message, row.n) for row in connection.execute(part)}
+        attempts = {key: wamid for key, wamid in attempts.items() if key in unproved}
         if not attempts:
             return
         index = self._site.crypto.index
@@ -239,8 +258,9 @@ class Statuses:
             .where(attempt.c.message == bindparam("m"), attempt.c.n == bindparam("k"))
             .where(or_(attempt.c.outcome.is_(None), attempt.c.outcome != "accepted"))
             .values(outcome="accepted", wamid=bindparam("w"), ended_at=now),
-            [{"m": m, "k": n, "w": index(keys.wamid(wamid))} for (m, n), wamid in attempts.items()],
+            [{"m": m, "k": n, "w": index(keys.wamid(wamid))} for (m, n), wamid in sorted(attempts.items())],
         )
+        alarm_twice(connection, self._site.ids, {message for message, _ in attempts}, now)
 
     def _communications(
         self, connection: Any, rows: dict[int, Any], changes: dict[int, dict[str, Any]], now: int
@@ -248,10 +268,9 @@ class Statuses:
         """A message that has settled is to stand in the EHR as a Communication: one projection row, coalesced."""
         due = [
             rows[i] for i, c in changes.items()
-            if c["state"] in SETTLES and rows[i].state not in SETTLES and rows[i].ehr is not None
+            if c["state"] in SETTLES and rows[i].state not in (SETTLES - {"failed"}) and rows[i].ehr is not None
         ]  # fmt: skip
-        if due:
-            writes.add(connection, self._site.ids, [communication(self._site, row, now) for row in due], now)
+        projections.ask(connection, self._site, due, now)
 
 
 _WORDS = {"sent", "delivered", "read", "played", "failed", "deleted", "warning"}

@@ -111,7 +111,7 @@ class Judge:
         readable = self._reader.can_read(group.ehr)
         truth = Truth([])
         current = self.held(row, kind)
-        version = _version(row)
+        version = version_held(row)
         hints: list[Event] = []
         for event in group.events:
             piece = event.piece
@@ -196,7 +196,7 @@ class Judge:
     ) -> Truth:
         theirs = version_of(answer.value)
         truth.version, truth.etag = theirs, answer.etag
-        truth.restored = _went_back(_version(row), theirs)
+        truth.restored = _went_back(version_held(row), theirs)
         try:
             now = self.project(group.ehr, answer.value)
         except UnreadableResource as error:
@@ -209,7 +209,8 @@ class Judge:
         return truth
 
 
-def _version(row: Row[Any] | None) -> Version | None:
+def version_held(row: Row[Any] | None) -> Version | None:
+    """The version that a row of `resource` was last applied from."""
     if row is None:
         return None
     return Version(from_us(row.last_updated) if row.last_updated is not None else None, row.version)

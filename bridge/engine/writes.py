@@ -14,15 +14,16 @@ import msgspec
 from sqlalchemy import and_, func, or_, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
+from bridge.engine import projections
 from bridge.engine.answers import Thread, answer
-from bridge.engine.carrying import Carrying, Outcome
+from bridge.engine.carrying import REPLY, Carrying, Outcome
 from bridge.engine.reads import Reader
 from bridge.engine.site import Site
 from bridge.errors import BridgeError, EhrRefused, EhrUnreachable
 from bridge.ledger import faults, lanes, outbox
 from bridge.ledger.clock import SECOND
 from bridge.ledger.store import passing
-from bridge.ledger.tables import write
+from bridge.ledger.tables import resource, write
 
 log = logging.getLogger(__name__)
 
@@ -146,12 +147,13 @@ class Writer:
         except EhrUnreachable as error:
             return Outcome("asked", f"the EHR cannot be reached: {error}", retry_after=error.retry_after)
         except EhrRefused as error:
-            return Outcome("refused", str(error))
+            failed = Outcome("refused", str(error))
         except BridgeError as error:
-            return Outcome("held", str(error))
+            failed = Outcome("held", str(error))
         except Exception as error:
             log.exception("carrying out a write failed", extra={"write": row.id})
-            return Outcome("held", f"could not be carried out: {type(error).__name__}")
+            failed = Outcome("held", f"could not be carried out: {type(error).__name__}")
+        return self._carrying.not_done(row, failed) if row.verb in REPLY else failed
 
     def _record_surely(self, row: Any, outcome: Outcome) -> None:
         """The EHR has answered: what it said is not thrown away because the database is busy or away for a moment."""
@@ -172,6 +174,8 @@ class Writer:
             now = site.store.now(connection)
             if outcome.reply is not None:
                 self._lock_lane(connection, row)
+            if row.kind == "command":  # before the write's own row, as everywhere
+                connection.execute(select(resource.c.key).where(resource.c.key == row.resource_key).with_for_update())
             values: dict[str, Any] = {"state": outcome.state, "reason": outcome.reason, "owner": None, "lease_until": 0}
             if outcome.state == "asked":
                 wait = min(2 ** min(row.attempts, 12), LONGEST_BACKOFF)
@@ -183,6 +187,8 @@ class Writer:
             )
             if changed.rowcount != 1:
                 return  # somebody else took it over and was first
+            if row.kind == "projection" and outcome.state == "done":
+                self._again(connection, row, now)
             if outcome.state in ("held", "refused"):
                 site.alarm(connection, f"write {row.id}", "a write to the EHR did not happen", verb=row.verb)
             if outcome.apply is not None:
@@ -192,6 +198,12 @@ class Writer:
                 connection.execute(update(write).where(write.c.id == row.id).values(told="outcome"))
         site.wake_sender()
         site.wake_apply.set()
+
+    @staticmethod
+    def _again(connection: Any, row: Any, now: int) -> None:
+        """What it tells has changed while it was being written."""
+        stale = update(write).where(write.c.id == row.id, write.c.told == projections.AGAIN)
+        connection.execute(stale.values(state="asked", told=None, settled_at=None, next_at=now))
 
     def _lock_lane(self, connection: Any, row: Any) -> None:
         """Lanes come first in the order of locks; the one of the conversation that is told."""

@@ -136,22 +136,7 @@ class Recorder:
             ours = sorted({rows[r.message].number for r in results if r.message in rows})
             recovered = update(number).where(number.c.key.in_(ours), number.c.reason.is_not(None))
             connection.execute(recovered.values(reason=None, paused_until=0))
-            self._alarm_twice(connection, {r.message for r in results}, now)
-
-    def _alarm_twice(self, connection: Connection, ids: set[int], now: int) -> None:
-        twice = connection.execute(
-            select(attempt.c.message, func.count())
-            .where(attempt.c.message.in_(ids), attempt.c.outcome == "accepted")
-            .group_by(attempt.c.message)
-            .having(func.count() > 1)
-        ).all()
-        for message, count in twice:
-            subject = f"msg_{message}"
-            audit.record(
-                connection, row=self._ids(), at=now, action=audit.ALARM, subject=subject, count=count,
-                detail={"why": "two attempts of one message were accepted"},
-            )  # fmt: skip
-            log.error("two attempts of one message were accepted", extra={"message_id": subject})
+            alarm_twice(connection, self._ids, {r.message for r in results}, now)
 
     def _refused(self, connection: Connection, result: Result, row: Any, now: int) -> None:
         reaction = result.reaction
@@ -203,6 +188,23 @@ class Recorder:
                 set_={"paused_until": statement.excluded.paused_until, "reason": statement.excluded.reason},
             )
         )
+
+
+def alarm_twice(connection: Connection, ids: Ids, messages: Collection[int], now: int) -> None:
+    """Two accepted attempts of one message are what must never be: shown, and a person is told."""
+    twice = connection.execute(
+        select(attempt.c.message, func.count())
+        .where(attempt.c.message.in_(sorted(messages)), attempt.c.outcome == "accepted")
+        .group_by(attempt.c.message)
+        .having(func.count() > 1)
+    ).all()
+    for message, count in twice:
+        subject = f"msg_{message}"
+        audit.record(
+            connection, row=ids(), at=now, action=audit.ALARM, subject=subject, count=count,
+            detail={"why": "two attempts of one message were accepted"},
+        )  # fmt: skip
+        log.error("two attempts of one message were accepted", extra={"message_id": subject})
 
 
 def to_doubt(connection: Connection, lane_ids: Iterable[int], now: int, *, reason: str) -> set[int]:
