@@ -156,6 +156,12 @@ Index(
     sqlite_where=text("state IN ('doubt','sending')"),
     postgresql_where=text("state IN ('doubt','sending')"),
 )
+Index(
+    "outbox_unsettled",
+    outbox.c.changed_at,
+    sqlite_where=text("state IN ('accepted','sent')"),
+    postgresql_where=text("state IN ('accepted','sent')"),
+)
 Index("outbox_added", outbox.c.added_at)
 Index("outbox_cause", outbox.c.cause)
 Index(

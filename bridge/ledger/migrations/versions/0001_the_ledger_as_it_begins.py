@@ -250,6 +250,13 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("outbox", schema=None) as batch_op:
         batch_op.create_index(
+            "outbox_unsettled",
+            ["changed_at"],
+            unique=False,
+            sqlite_where=sa.text("state IN ('accepted','sent')"),
+            postgresql_where=sa.text("state IN ('accepted','sent')"),
+        )
+        batch_op.create_index(
             "outbox_doubt",
             ["changed_at"],
             unique=False,
