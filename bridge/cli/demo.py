@@ -9,6 +9,7 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
@@ -35,6 +36,9 @@ def demo(
     keep: Annotated[
         Path | None, typer.Option("--keep", help="Keep configuration, ledger, journals and log in this new folder.")
     ] = None,
+    host: Annotated[str, typer.Option("--host", help="Where the page listens.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", help="Its port; 0 takes a free one.")] = 0,
+    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page in the browser.")] = True,
     as_json: JsonOption = False,
 ) -> None:
     """The engine between a pretend EHR and a pretend phone."""
@@ -48,7 +52,11 @@ def demo(
             stack.enter_context(tempfile.TemporaryDirectory(prefix="bridge-demo-", ignore_cleanup_errors=True))
         )  # fmt: skip
         try:
-            code = _script(folder, steps, lang, as_json=as_json) if script else _page(folder, lang)
+            code = (
+                _script(folder, steps, lang, as_json=as_json)
+                if script
+                else _page(folder, lang, host, port, browser=browser)
+            )
         except KeyboardInterrupt:
             print("\nstopped", file=sys.stderr)
             code = DONE if not script else FAILED
@@ -77,8 +85,53 @@ def _script(folder: Path, steps: str, lang: str, *, as_json: bool) -> int:
     return DONE if all(checks) else FAILED
 
 
-def _page(folder: Path, lang: str) -> int:
-    return FAILED
+def _page(folder: Path, lang: str, host: str, port: int, *, browser: bool) -> int:
+    from bridge.sandbox.demo.desk import Desk
+    from bridge.sandbox.demo.page import serve
+    from bridge.sandbox.demo.stage import stage
+
+    with stage(folder, lang=lang, polite=True) as on:
+        on.open()
+        desk = Desk(on)
+        server = serve(desk, host, port)
+        url = f"http://{host}:{server.server_port}/"
+        print(
+            f"DEMO – no real data.  {url}\nPress b to book, r to remind, q to quit; Ctrl-C ends everything.", flush=True
+        )
+        if browser:
+            import webbrowser
+
+            webbrowser.open(url)
+        try:
+            for key in _keys():
+                with desk.lock:
+                    if key == "b":
+                        desk.book("ana")
+                        print("booked a visit for Ana", flush=True)
+                    elif key == "r":
+                        desk.push_to_due()
+                        print(f"it is {desk.stage.now():%A %d %B %Y, %H:%M} UTC now", flush=True)
+        finally:
+            server.shutdown()
+            server.server_close()
+    return DONE
+
+
+def _keys() -> Iterator[str]:
+    """Keys as they are pressed, until q; without a terminal, nothing until somebody stops us."""
+    if not sys.stdin.isatty():
+        while True:
+            time.sleep(3600)
+    import termios
+    import tty
+
+    held = termios.tcgetattr(sys.stdin)
+    try:
+        tty.setcbreak(sys.stdin)
+        while (key := sys.stdin.read(1).lower()) not in ("q", ""):
+            yield key
+    finally:
+        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, held)
 
 
 def _refuse(why: str) -> None:

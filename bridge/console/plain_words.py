@@ -66,14 +66,19 @@ WRITES: dict[str, Mood] = {
     "refused": "bad",
     "held": "bad",
 }
-SAID = {"tap": "tapped a button", "answer": "answered our question", "text": "wrote", "voice": "sent a voice message"}
+SAID = {
+    "tap": "tapped a button",
+    "answer": "answered our question",
+    "text": "wrote a text",
+    "voice": "sent a voice message",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
     """One hop in plain words; `mood` is how a page colours it."""
 
-    what: str  # received, decided, said, planned, sent, read, written
+    what: str  # received, decided, said, message, sent, state or waits, written
     id: str
     at: str | None
     text: str
@@ -125,7 +130,7 @@ def _message(message: Message) -> list[Step]:
         how += f" · in {message.language}, times of {message.zone}"
     else:
         how = f"in {message.language}"
-    found = [Step("planned", message.id, message.planned_at, f"{what} · {how}", "good")]
+    found = [Step("message", message.id, message.planned_at, f"{what} · {how}", "good")]
     mood: Mood
     for post in message.posts:
         if post.outcome is None:
@@ -141,7 +146,7 @@ def _message(message: Message) -> list[Step]:
         text += f": {message.reason}"
     due = message.not_before if message.state == "planned" else None
     at = due or message.read_at or message.delivered_at or message.sent_at or message.changed_at
-    found.append(Step("waits" if due else "fate", message.id, at, text, mood))
+    found.append(Step("waits" if due else "state", message.id, at, text, mood))
     return found
 
 
