@@ -22,9 +22,11 @@ from bridge.engine.reads import Reader
 from bridge.engine.site import Site
 from bridge.engine.writes import Writer
 from bridge.fhir.client import EhrClient
+from bridge.fhir.routes import MAX_BODY as EHR_BODY
 from bridge.fhir.routes import ehr_door
 from bridge.fhir.smart import jwk, signing_key
 from bridge.http import Listener, one_slash
+from bridge.inbound.routes import MAX_BODY as WEBHOOK_BODY
 from bridge.inbound.routes import whatsapp_door
 from bridge.ledger import lanes
 from bridge.ledger.clock import Clock, Ids
@@ -75,6 +77,7 @@ class Engine:
             settings.listen.doors.port,
             DOOR_THREADS,
             "doors",
+            body_limit,
         )
         self.console = Listener(
             console_app(site), settings.listen.console.host, settings.listen.console.port, CONSOLE_THREADS, "console"
@@ -169,6 +172,11 @@ def _node(settings: Settings) -> str:
     if not path.exists():
         path.write_text(secrets.token_hex(6), encoding="ascii")
     return path.read_text(encoding="ascii").strip()
+
+
+def body_limit(path: str) -> int:
+    """The most bytes that a request to this path of the doors may carry."""
+    return WEBHOOK_BODY if path.startswith("/whatsapp/") else EHR_BODY
 
 
 def doors_app(settings: Settings, inbox: Inbox) -> Flask:
