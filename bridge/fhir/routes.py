@@ -12,7 +12,7 @@ from bridge.fhir.dialects import DIALECTS
 from bridge.fhir.door import authenticate, needs_body, split_tail
 from bridge.fhir.notification import answer, read, split
 from bridge.fhir.pieces import Piece
-from bridge.fhir.shapes import Push
+from bridge.fhir.shapes import Notification, Push
 from bridge.fhir.versions import patient_of
 from bridge.http import read_body
 from bridge.ledger import keys
@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 MAX_BODY = 5 * 1024 * 1024
 FHIR_JSON = "application/fhir+json"
+TRIPPED = "our reader broke on it: report it with this event's id"
 
 
 def ehr_door(settings: Settings, inbox: Inbox) -> Blueprint:
@@ -54,16 +55,30 @@ def ehr_door(settings: Settings, inbox: Inbox) -> Blueprint:
             counters.refused("ehr", ehr)
             return Response(status=401)
         pushed = Push(request.method, named, request.content_type or "", headers, VerifiedBody(body))
-        notification = read(pushed, DIALECTS[configured.dialect])
-        pieces = split(notification, configured.subscriptions[subscription].resource)
         try:
-            inbox.append(entries(configured, subscription, pieces))
+            notification = read(pushed, DIALECTS[configured.dialect])
+            rows = entries(
+                configured, subscription, split(notification, configured.subscriptions[subscription].resource)
+            )
+            said = answer(notification)
+        except Exception:  # a body that trips us would come again for days: it is kept, and shown
+            log.exception("a push tripped the reader")
+            rows = [unread(configured, subscription, pushed)]
+            said = b""
+        try:
+            inbox.append(rows)
         except StoreBusy as error:
             log.warning("the EHR's door cannot commit", extra={"error": str(error)})
             return Response(status=503, headers={"Retry-After": "2"})
-        return Response(answer(notification), status=200, content_type=FHIR_JSON)
+        return Response(said, status=200, content_type=FHIR_JSON)
 
     return door
+
+
+def unread(ehr: Ehr, subscription: str, pushed: Push) -> Entry:
+    """The row of a push that broke the reader: a fault of ours, which must not cost the event."""
+    whole = Notification(klass="unusable", method=pushed.method, reason=TRIPPED, raw=bytes(pushed.body))
+    return entries(ehr, subscription, split(whole, ehr.subscriptions[subscription].resource))[0]
 
 
 def entries(ehr: Ehr, subscription: str, pieces: Sequence[Piece]) -> list[Entry]:

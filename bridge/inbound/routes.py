@@ -18,11 +18,13 @@ from bridge.ledger.inbox import Entry, Inbox
 from bridge.mappers.contact import canonical
 from bridge.metrics import counters
 from bridge.settings import Number, Settings
+from bridge.verified import VerifiedBody
 
 log = logging.getLogger(__name__)
 
 MAX_BODY = 3 * 1024 * 1024
 FOREIGN = "foreign number"
+TRIPPED = "our reader broke on it: report it with this event's id"
 
 
 def whatsapp_door(settings: Settings, inbox: Inbox) -> Blueprint:
@@ -56,7 +58,10 @@ def whatsapp_door(settings: Settings, inbox: Inbox) -> Blueprint:
         try:
             rows = entries(settings, app, read(verified))
         except Unusable as error:
-            rows = [Entry(f"app:{app}", "", "account", bytes(verified), fate="unusable", reason=str(error)[:200])]
+            rows = [unread(app, verified, str(error)[:200])]
+        except Exception:  # a body that trips us would come again for days: it is kept, and shown
+            log.exception("a webhook tripped the reader")
+            rows = [unread(app, verified, TRIPPED)]
         try:
             inbox.append(rows)
         except StoreBusy as error:
@@ -65,6 +70,11 @@ def whatsapp_door(settings: Settings, inbox: Inbox) -> Blueprint:
         return Response(status=200)
 
     return door
+
+
+def unread(app: str, body: VerifiedBody, reason: str) -> Entry:
+    """A webhook kept whole."""
+    return Entry(f"app:{app}", "", "account", bytes(body), fate="unusable", reason=reason)
 
 
 def entries(settings: Settings, app: str, updates: Sequence[Update]) -> list[Entry]:

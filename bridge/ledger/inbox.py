@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from operator import itemgetter
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError
 
 from bridge.errors import StoreBusy
 from bridge.ledger import audit, faults
@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 MAX_ROWS = 2000  # of one commit: bounds how long the write connection is held
 WAIT = 8.0  # seconds a door waits for its commit before it answers 503
+POISON = "the store does not take it: report it with this event's id"
 CHUNK = 300  # rows of one multi-row statement: SQLite allows 32,766 parameters
 
 
@@ -163,18 +164,14 @@ class Inbox:
         try:
             with self._store.write(urgent=True) as connection:
                 self._write(connection, batch)
-        except SQLAlchemyError as error:
-            log.warning("group commit failed", extra={"error": type(error).__name__, "requests": len(batch)})
-            if len(batch) == 1 or getattr(error, "connection_invalidated", False):
-                for request in batch:
-                    request.error = error
-                    request.waits.release()
-                return
-            for request in batch:  # one of them may be to blame: the others must not pay
-                self._commit([request])
-            return
         except Exception as error:  # the thread must outlive anything
-            log.exception("group commit failed")
+            log.warning("group commit failed", extra={"error": type(error).__name__, "requests": len(batch)})
+            if len(batch) > 1 and not getattr(error, "connection_invalidated", False):
+                for request in batch:  # one of them may be to blame: the others must not pay
+                    self._commit([request])
+                return
+            if len(batch) == 1 and _to_blame(error) and self._commit_by_row(batch[0]):
+                return
             for request in batch:
                 request.error = error
                 request.waits.release()
@@ -182,6 +179,25 @@ class Inbox:
         for request in batch:
             request.waits.release()
         self._committed()
+
+    def _commit_by_row(self, request: _Request) -> bool:
+        """A request that the store takes in no other way: row by row, and the one that fails becomes unusable."""
+        for row, key in zip(request.rows, request.seen, strict=True):
+            plain = row | {
+                "key": None, "subject": None, "fate": "unusable", "reason": POISON, "settled_at": row["received_at"],
+            }  # fmt: skip
+            for attempt, seen in ((row, key), (plain, None)):
+                try:
+                    with self._store.write(urgent=True) as connection:
+                        self._write(connection, [_Request([attempt], [seen])])
+                    break
+                except Exception as error:
+                    log.warning("a row could not be stored", extra={"error": type(error).__name__})
+                    if attempt is plain or not _to_blame(error):
+                        return False
+        request.waits.release()
+        self._committed()
+        return True
 
     def _write(self, connection: Connection, batch: list[_Request]) -> None:
         now = self._store.now()  # this node's: reads of the EHR, which answer these rows, are timed by it too
@@ -207,6 +223,13 @@ class Inbox:
 def _mark(connection: Connection) -> str:
     """How the driver marks a value's place."""
     return "?" if connection.dialect.name == "sqlite" else "%s"
+
+
+def _to_blame(error: Exception) -> bool:
+    """Whether a row may be at fault; a store that is away, full, locked or read-only says so in other words."""
+    return not isinstance(error, OperationalError | InterfaceError | InternalError) and not (
+        isinstance(error, DBAPIError) and error.connection_invalidated
+    )
 
 
 def insert_seen(connection: Connection, keys: Sequence[tuple[str, bytes]], now: int) -> set[tuple[str, bytes]]:
