@@ -27,7 +27,7 @@ from bridge.engine.site import Site
 from bridge.engine.truth import Event, Group, Judge, Pending, Truth, Waiting
 from bridge.errors import BridgeError
 from bridge.fhir.pieces import parse_piece
-from bridge.ledger import faults, keys, lanes, outbox
+from bridge.ledger import faults, keys, lanes, outbox, rows
 from bridge.ledger.clock import SECOND
 from bridge.ledger.states import RECALLABLE, TOLD
 from bridge.ledger.store import passing
@@ -302,11 +302,10 @@ class Applier:
             mine = [c for c in changes if all(e.id in waiting for e in c.group.events)]
             good = self._still_true(connection, mine)
             persons.apply(connection, site, (p for c in good for p in c.persons))
-            for change in good:
-                self._write_resource(connection, change)
-            rows = [row for change in good for row in change.consents]
-            if rows:
-                connection.execute(consent.insert(), rows)
+            self._write_resources(connection, good)
+            said = [row for change in good for row in change.consents]
+            if said:
+                connection.execute(consent.insert(), said)
             gone = [i for change in good for i in change.supersede]
             moved = outbox.move(connection, gone, "superseded", now, reason="newer news", only_from=RECALLABLE)
             lanes.wake(connection, outbox.lanes_of(connection, moved), now)
@@ -369,13 +368,12 @@ class Applier:
         return good
 
     @staticmethod
-    def _write_resource(connection: Connection, change: Change) -> None:
-        if change.resource is None:
-            return
-        if change.new:
-            connection.execute(resource.insert().values(key=change.group.key, **change.resource))
-        else:
-            connection.execute(update(resource).where(resource.c.key == change.group.key).values(**change.resource))
+    def _write_resources(connection: Connection, changes: Sequence[Change]) -> None:
+        known = sorted((c for c in changes if c.resource is not None), key=lambda c: c.group.key)
+        rows.insert_many(connection, resource, [{"key": c.group.key, **(c.resource or {})} for c in known if c.new])
+        rows.update_many(
+            connection, resource, "key", [{"key": c.group.key, **(c.resource or {})} for c in known if not c.new]
+        )
 
     def _settle(self, fates: Sequence[Fate]) -> int:
         if not fates:

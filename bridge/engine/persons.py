@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, select, update
 
 from bridge.engine.site import Site
-from bridge.ledger import keys, lanes
+from bridge.ledger import keys, lanes, rows
 from bridge.ledger.crypto import clear_reference
 from bridge.ledger.tables import identity, person
 from bridge.mappers.contact import canonical
@@ -145,14 +145,9 @@ def apply(connection: Connection, site: Site, changes: Iterable[PersonChange]) -
     """Write the changes; ended numbers are locked like a STOP is, so that the fence sees them."""
     business = site.clock.now_us()
     changes = sorted({change.id: change for change in changes}.values(), key=lambda c: c.id)
-    for change in changes:
-        if change.new:
-            statement = lanes.upsert(connection.dialect.name)(person).values(
-                id=change.id, key=change.key, **change.values
-            )
-            connection.execute(statement.on_conflict_do_nothing(index_elements=["key"]))
-        else:
-            connection.execute(update(person).where(person.c.id == change.id).values(**change.values))
+    fresh = [{"id": change.id, "key": change.key, **change.values} for change in changes if change.new]
+    rows.insert_many(connection, person, fresh, unless="key")
+    rows.update_many(connection, person, "id", [{"id": c.id, **c.values} for c in changes if not c.new])
     added = [row for change in changes for row in change.add]
     if added:
         statement = lanes.upsert(connection.dialect.name)(identity)
@@ -170,16 +165,16 @@ def learn(connection: Connection, site: Site, links: Mapping[tuple[int, str], st
     if not links:
         return
     business = site.clock.now_us()
-    rows = []
+    learned = []
     for (person_id, user_id), proof in sorted(links.items()):
         new = site.ids()
-        rows.append({
+        learned.append({
             "id": new, "person_id": person_id, "kind": "user_id", "key": site.crypto.index(keys.identity(user_id)),
             "since": business, "proof": proof, "verified_at": business, "key_id": site.crypto.key_id,
             "value": site.crypto.encrypt(user_id.encode(), "identity", "value", new),
         })  # fmt: skip
     statement = lanes.upsert(connection.dialect.name)(identity)
-    connection.execute(statement.on_conflict_do_nothing(index_elements=["person_id", "key"]), rows)
+    connection.execute(statement.on_conflict_do_nothing(index_elements=["person_id", "key"]), learned)
 
 
 __all__ = ["Held", "PersonChange", "apply", "bare", "learn", "load", "plan"]
