@@ -22,6 +22,8 @@ from bridge.ledger.tables import (
     template,
 )
 
+CONFIRMATION = "consent-confirmation"  # the purpose of "you will get messages about …"
+
 
 @dataclass(slots=True)
 class World:
@@ -31,8 +33,10 @@ class World:
     persons: dict[int, Row[Any]] = field(default_factory=dict)
     identities: dict[int, Row[Any]] = field(default_factory=dict)
     keys_of: dict[int, set[str]] = field(default_factory=lambda: defaultdict(set))  # person -> identity keys
-    blocked: set[str] = field(default_factory=set)  # identity keys
-    consents: dict[tuple[int, str], str] = field(default_factory=dict)  # (person, purpose) -> newest decision
+    blocked: dict[str, int] = field(default_factory=dict)  # identity key -> business time of the STOP
+    consents: dict[tuple[int, str], tuple[str, int]] = field(
+        default_factory=dict
+    )  # (person, purpose) -> decision, when
     revisions: dict[str, int] = field(default_factory=dict)
     windows: dict[str, int] = field(default_factory=dict)  # conversation key -> window_until
     numbers: dict[str, Row[Any]] = field(default_factory=dict)
@@ -45,8 +49,8 @@ def lock_rows(connection: Connection, statement: Any) -> Any:
     return statement if connection.dialect.name == "sqlite" else statement.with_for_update(read=True)
 
 
-def newest_decisions(rows: Iterable[Any], business: int) -> dict[tuple[int, str], str]:
-    """(person, purpose) -> permit or deny: of one Consent only what was read last, of several the newest decision.
+def newest_decisions(rows: Iterable[Any], business: int) -> dict[tuple[int, str], tuple[str, int]]:
+    """(person, purpose) -> permit or deny, and when it was decided: of one Consent only what was read last, of several the newest decision.
 
     Two of the same moment that disagree are a deny. `rows` come in the order in which they were recorded.
     """
@@ -62,7 +66,7 @@ def newest_decisions(rows: Iterable[Any], business: int) -> dict[tuple[int, str]
         held = best.get((person_id, purpose))
         if held is None or (row.decided_at, row.decision == "deny") >= (held.decided_at, held.decision == "deny"):
             best[(person_id, purpose)] = row
-    return {key: str(row.decision) for key, row in best.items()}
+    return {key: (str(row.decision), int(row.decided_at)) for key, row in best.items()}
 
 
 def load(connection: Connection, message_ids: Sequence[int], lane_keys: Mapping[int, str]) -> World:
@@ -114,8 +118,25 @@ def decisions(connection: Connection, world: World, business: int) -> None:
     keys = {key for held in world.keys_of.values() for key in held}
     keys |= {r.key for r in world.identities.values()}
     if keys:
-        blocked = select(block.c.key).where(block.c.key.in_(keys), block.c.lifted_at.is_(None))
-        world.blocked = {row.key for row in connection.execute(lock_rows(connection, blocked))}
+        blocked = select(block.c.key, block.c.since).where(block.c.key.in_(keys), block.c.lifted_at.is_(None))
+        for row in connection.execute(lock_rows(connection, blocked)):
+            world.blocked[row.key] = max(row.since, world.blocked.get(row.key, 0))
+
+
+def permitted_at(world: World, person_id: int | None, purpose: str | None) -> int | None:
+    """When the person permitted messages of this purpose, if that is their newest decision; a confirmation of a
+    consent serves any purpose."""
+    times = [
+        at
+        for (person, about), (decision, at) in world.consents.items()
+        if person == person_id and decision == "permit" and purpose in (about, CONFIRMATION)
+    ]
+    return max(times, default=None)
+
+
+def stopped(world: World, keys: set[str], permitted_at: int | None) -> bool:
+    """Whether one of these identities wrote STOP and no newer decision of the person has lifted it."""
+    return any(permitted_at is None or world.blocked[key] >= permitted_at for key in keys if key in world.blocked)
 
 
 def unapplied(connection: Connection, keys: set[str]) -> dict[str, Row[Any]]:

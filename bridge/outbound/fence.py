@@ -233,13 +233,17 @@ class Fence:
         number_row = world.numbers.get(row.number)
         zone = patient.zone if patient is not None and patient.zone is not None else None
         waba = settings.numbers[row.number].waba_id
-        decision = world.consents.get((row.patient_id, row.purpose))
+        decision, _ = world.consents.get((row.patient_id, row.purpose), (None, 0))
+        # a STOP is of the identity: only a decision of the person it belongs to, for themselves, comes after it
+        permitted_at = (
+            facts.permitted_at(world, row.patient_id, row.purpose) if row.person_id == row.patient_id else None
+        )
         return Facts(
             now=business,
             is_template=row.kind == "template",
             cls=row.cls,
             answers=row.answers is not None,
-            blocked=bool(keys_held & world.blocked),
+            blocked=facts.stopped(world, keys_held, permitted_at),
             refusal=refusal,
             link_ended=person is not None and person.link_ended_at is not None,
             identity_current=row.identity_id is None or (holder is not None and holder.until is None),
