@@ -154,7 +154,7 @@ class Store:
         if self.dialect == "sqlite":
             return 0
         with self.read() as connection:
-            return self._machine.now_us() - self.now(connection)
+            return self._machine.now_us() - int(connection.execute(_PG_NOW).scalar_one())
 
     # --- one engine per SQLite store -------------------------------------------------------------------------------
 
