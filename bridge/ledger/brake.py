@@ -57,7 +57,8 @@ def hold(messages: Iterable[NewMessage]) -> None:
 def put_on(connection: Connection, now: int) -> Sequence[int] | None:
     """Set the mark and take campaign messages that are `ready` back; returns their ids, None if it was on already."""
     statement = lanes.upsert(connection.dialect.name)(mark).values(key=MARK, value="", at=now)
-    if connection.execute(statement.on_conflict_do_nothing(index_elements=["key"])).rowcount != 1:
+    put = statement.on_conflict_do_nothing(index_elements=["key"]).returning(mark.c.key)
+    if connection.execute(put).first() is None:
         return None
     rows = connection.execute(
         update(outbox)

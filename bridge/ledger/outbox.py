@@ -61,6 +61,7 @@ def add(connection: Connection, crypto: Crypto, ids: Ids, messages: Sequence[New
             "content": crypto.encrypt(message.content, "outbox", "content", message.id),
             "quiet": False,
             "cohort": False,
+            "attempted": False,
         }
         rows.append(row | dict(message.fields))
     statement = (
@@ -89,13 +90,17 @@ def move(
     *,
     reason: str | None = None,
     only_from: Sequence[str] | None = None,
+    keep_place: bool = False,
 ) -> set[int]:
-    """Change the state of those that may still become `to`; returns which did. Who is missing: somebody was first."""
+    """Change the state of those that may still become `to`; returns which did. Who is missing: somebody was first.
+
+    `keep_place`: `ready` again as if it had never left, before those of its class that became ready later.
+    """
     ids = sorted(set(message_ids))
     if not ids:
         return set()
     values: dict[str, object] = {"state": to, "changed_at": now, "reason": reason}
-    if to == "ready":
+    if to == "ready" and not keep_place:
         values["ready_at"] = now
     rows = connection.execute(
         update(outbox)

@@ -92,6 +92,7 @@ class Store:
                 pool_size=pool,
                 max_overflow=10,
                 pool_pre_ping=True,
+                hide_parameters=True,
                 connect_args={"options": "-c idle_in_transaction_session_timeout=30000 -c lock_timeout=10000"},
             )
 
@@ -115,7 +116,9 @@ class Store:
             cursor.close()
             return connection
 
-        engine = create_engine("sqlite://", creator=connect, module=pysqlite3.dbapi2, poolclass=poolclass)
+        engine = create_engine(
+            "sqlite://", creator=connect, module=pysqlite3.dbapi2, poolclass=poolclass, hide_parameters=True
+        )
         begin = "BEGIN" if readonly else "BEGIN IMMEDIATE"
         event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin) and None)
         return engine
