@@ -31,12 +31,13 @@ from bridge.fhir.shapes import (
     text,
     version_id,
 )
-from bridge.fhir.status import find_status
+from bridge.fhir.status import MAX_EVENTS, find_status
 from bridge.fhir.strict_json import BOM, read_json
 from bridge.fhir.topics import notification
 
 __all__ = ["Event", "Notification", "Piece", "Push", "answer", "parse_piece", "read", "split"]
 
+MAX_ENTRIES = 10_000  # of one Bundle: the events' resources and what is included beside them
 TRANSACTIONS = {"transaction", "batch"}
 
 # Resources that are about subscriptions or about answers: well-formed, but no news of a patient.
@@ -80,13 +81,23 @@ def read(request: Push, dialect: Dialect) -> Notification:
         return _not_for_the_door(about, "JSON Patch")
     if not isinstance(value, dict) or not is_type(value.get("resourceType")):
         return replace(about, reason="JSON without a resourceType: not FHIR")
+    if _entries(value) > MAX_ENTRIES:
+        return replace(about, reason=f"a Bundle of more than {MAX_ENTRIES:,} entries: have the server send fewer at a time")
     found = find_status(value)
     if found is not None:
-        return notification(about, *found, dialect)
+        status, bundle, wrapped = found
+        if len(status.events) > MAX_EVENTS or _entries(bundle) > MAX_ENTRIES:
+            return replace(about, reason=f"more than {MAX_EVENTS:,} events: have the server send fewer at a time")
+        return notification(about, status, bundle, wrapped, dialect)
     kind = _kind(value)
     if kind in NOT_FOR_THE_DOOR:
         return _not_for_the_door(about, kind)
     return _bundle(about, value) if kind == "Bundle" else _resource(about, value, focus)
+
+
+def _entries(bundle: Resource) -> int:
+    entries = bundle.get("entry")
+    return len(entries) if isinstance(entries, list) else 0
 
 
 def answer(notification: Notification) -> bytes:

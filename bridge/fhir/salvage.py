@@ -16,7 +16,7 @@ from bridge.errors import Unusable
 from bridge.fhir import shapes
 from bridge.fhir.strict_json import read_json
 
-MAX_BRACKETS = 400_000  # about 0.1 s of cutting; more is a flood and not a batch
+MAX_BRACKETS = 150_000  # about 40 ms of cutting; more is a flood and not a batch
 MAX_PARTS = 5_000  # in all, about 0.1 s when each of them is broken; Aidbox batches up to 100, athenahealth up to 1,000
 LISTS = ("entry", "notificationEvent", "parameter")  # outermost first; `entry` again inside a message
 

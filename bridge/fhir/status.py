@@ -15,6 +15,7 @@ from typing import Any
 from bridge.fhir.salvage import Unreadable
 from bridge.fhir.shapes import Resource, items, mapping, text
 
+MAX_EVENTS = 5_000  # of one push, each a row; athenahealth sends up to 1,000, Aidbox 100. One more is read, to tell
 TYPES = {"handshake", "heartbeat", "event-notification", "query-status", "query-event"}
 DRAFT_ERRORS = "http://hl7.org/fhir/uv/subscriptions-backport/CodeSystem/backport-notification-error-code-system"
 
@@ -71,7 +72,7 @@ def _core(resource: Resource, bundle_type: str | None) -> Status:
         subscription=_reference(resource.get("subscription")),
         topic=text(resource.get("topic")),
         events_since_start=text(resource.get("eventsSinceSubscriptionStart")),
-        events=tuple(_event(event) for event in listed),
+        events=tuple(_event(event) for event in listed[: MAX_EVENTS + 1]),
     )
 
 
@@ -91,6 +92,8 @@ def _parameters(resource: Resource) -> Status | None:
     for parameter in items(listed):
         name = parameter.get("name")
         if name == "notification-event":
+            if len(events) > MAX_EVENTS:
+                break
             events.append(_event_of_parts(parameter))
         elif isinstance(name, str):
             named.setdefault(name, _value(parameter))

@@ -20,7 +20,7 @@ from bridge.errors import Unusable
 
 MAX_DEPTH = 200  # FHIR of real senders stays under 30; a walk without a limit invites a stack overflow further in
 MAX_KEY = 256  # characters; the longest element name of R5 has 37
-MAX_CONTAINERS = 400_000  # objects and lists; 5 MB of dense FHIR has 120,000, and only a flood of "[]" has more
+MAX_CONTAINERS = 150_000  # objects and lists; 5 MB of dense FHIR has 120,000, and only a flood has more
 DIAGNOSED = 64 * 1024  # bytes: up to here a duplicate key is named; above, it is only refused
 BOM = b"\xef\xbb\xbf"
 
