@@ -82,7 +82,7 @@ class Recorder:
             if result.outcome == "doubt":
                 outbox.move(connection, [row.id], "doubt", now, reason=result.reason, only_from=("sending",))
             elif result.outcome == "taken_back":
-                outbox.move(connection, [row.id], "ready", now, reason=result.reason, only_from=("sending",))
+                self._again(connection, row, now, result.reason)
                 if result.unreachable:
                     self._pause(connection, row.number, now + UNREACHABLE, "WhatsApp cannot be reached")
             else:
@@ -138,6 +138,11 @@ class Recorder:
             connection.execute(recovered.values(reason=None, paused_until=0))
             alarm_twice(connection, self._ids, {r.message for r in results}, now)
 
+    @staticmethod
+    def _again(connection: Connection, row: Any, now: int, reason: str | None) -> None:
+        """Back into the queue, at its old place: it never left us, or nobody could have taken it."""
+        outbox.move(connection, [row.id], "ready", now, reason=reason, only_from=("sending",), keep_place=True)
+
     def _refused(self, connection: Connection, result: Result, row: Any, now: int) -> None:
         reaction = result.reaction
         reason = result.reason
@@ -155,7 +160,7 @@ class Recorder:
         if reaction.scope == "number" or reaction.kind == "alarm_stop":
             wait = max(int((reaction.seconds or 60) * SECOND), SECOND)
             self._pause(connection, row.number, now + min(wait, 300 * SECOND), reason)
-            outbox.move(connection, [row.id], "ready", now, reason=reason, only_from=("sending",))
+            self._again(connection, row, now, reason)
             if reaction.kind == "alarm_stop":
                 audit.record(
                     connection, row=self._ids(), at=now, action=audit.ALARM, subject=f"number {row.number}",
