@@ -109,7 +109,7 @@ def _page(folder: Path, lang: str, host: str, port: int, *, browser: bool) -> in
                         desk.book("ana")
                         print("booked a visit for Ana", flush=True)
                     elif key == "r":
-                        desk.push_to_due()
+                        desk.push_to_due("ana")
                         print(f"it is {desk.stage.now():%A %d %B %Y, %H:%M} UTC now", flush=True)
         finally:
             server.shutdown()

@@ -48,6 +48,8 @@ def api(site: Site) -> Blueprint:
     @routes.get("/clock")
     def clock() -> Response:
         due = select(func.min(outbox.c.not_before)).where(outbox.c.state == "planned")
+        if "about" in request.args:  # references, comma between: only what is said of these
+            due = due.where(outbox.c.resource_ref.in_(request.args["about"].split(",")[:MOST]))
         with site.store.read() as connection:
             first = connection.execute(due).scalar()
         return _answer(

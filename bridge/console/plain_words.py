@@ -50,6 +50,7 @@ STATES: dict[str, tuple[str, Mood]] = {
     "held": ("held for a person", "bad"),
     "closed": ("closed by a person", "quiet"),
 }
+SAYS_NOTHING = {"waits for its time"}  # beside the time itself
 VERBS = {
     "confirm": "confirm the visit in the EHR",
     "cancel": "cancel the visit in the EHR",
@@ -142,7 +143,7 @@ def _message(message: Message) -> list[Step]:
             mood = "good" if post.outcome == "accepted" else "bad"
         found.append(Step("sent", message.id, post.fenced_at, text, mood))
     text, mood = STATES[message.state]
-    if message.reason:
+    if message.reason and message.reason not in text and message.reason not in SAYS_NOTHING:
         text += f": {message.reason}"
     due = message.not_before if message.state == "planned" else None
     at = due or message.read_at or message.delivered_at or message.sent_at or message.changed_at

@@ -6,6 +6,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import requests
@@ -15,6 +16,7 @@ from bridge.sandbox.demo.stage import MADRID, PHONES, SAO_PAULO, Stage
 from bridge.sandbox.world import post
 
 SPEAKS = {"es": "Español", "en": "English", "pt": "Português"}
+HOPS = 8  # due times that one push stops at
 STORMS = 2  # sends that WhatsApp refuses with 429
 
 
@@ -59,7 +61,7 @@ class Desk:
     replays: list[Replay] = field(default_factory=list)
     pushes: list[tuple[float, float]] = field(default_factory=list)  # (machine time, seconds ahead from then on)
     down: bool = False
-    booked: int = 0
+    booked: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.pushes.append((0.0, self.stage.world.pushed))
@@ -70,10 +72,10 @@ class Desk:
         """A visit in about a week: 15:30 in Madrid, 11:30 in São Paulo."""
         somebody = CAST[who]
         zone, hour = (SAO_PAULO, 11) if somebody.place.endswith("paulista") else (MADRID, 15)
-        self.booked += 1
-        day = self.stage.now().astimezone(zone) + timedelta(days=6 + self.booked)
+        number = self.booked[who] = self.booked.get(who, 0) + 1
+        day = self.stage.now().astimezone(zone) + timedelta(days=6 + number)
         start = day.replace(hour=hour, minute=30, second=0, microsecond=0)
-        self.stage.book(f"{who}-{self.booked}", who, start.astimezone(MADRID), place=somebody.place)
+        self.stage.book(f"{who}-{number}", who, start.astimezone(MADRID), place=somebody.place)
 
     def move(self, who: str) -> None:
         """Two days later, at ten."""
@@ -141,18 +143,33 @@ class Desk:
     # --- time ------------------------------------------------------------------------------------------------------
 
     def push(self, by: timedelta) -> None:
-        self.stage.world.push_clock(by.total_seconds())
+        """Time passes: what falls due on the way leaves at its time, not too late at the end."""
+        target = self.stage.now() + by
+        for _ in range(HOPS):
+            due = self.next_due()
+            if due is None or due >= target:
+                break
+            self._push(max(due - self.stage.now(), timedelta(0)) + timedelta(seconds=1))
+            self.stage.until(partial(self._gone, due), 2)
+        self._push(target - self.stage.now())
+
+    def _push(self, by: timedelta) -> None:
+        self.stage.world.push_clock(max(0.0, by.total_seconds()))
         self.pushes.append((time.time(), self.stage.world.pushed))
 
-    def next_due(self) -> datetime | None:
-        """When the next message that waits for its time will leave, as the engine's API says."""
-        due = self.api("clock").get("next_due")
+    def next_due(self, who: str | None = None) -> datetime | None:
+        """When the next message that waits for its time will leave (to this patient), as the engine's API says."""
+        about = {"about": ",".join(f"Appointment/{a['id']}" for a in self.visits(who))} if who is not None else {}
+        due = self.api("clock", **about).get("next_due")
         return datetime.fromisoformat(due) if due else None
 
-    def push_to_due(self) -> None:
-        due = self.next_due()
+    def _gone(self, due: datetime) -> bool:
+        return self.next_due() != due
+
+    def push_to_due(self, who: str) -> None:
+        due = self.next_due(who)
         if due is not None:
-            self.push(max(due - self.stage.now(), timedelta(0)) + timedelta(seconds=1))
+            self.push(due - self.stage.now() + timedelta(seconds=1))
 
     def push_to_night(self) -> None:
         """Ten in the evening in Madrid: quiet hours."""

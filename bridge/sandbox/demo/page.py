@@ -30,7 +30,7 @@ CSP = (
 )
 VENDOR = Path(bridge.console.__file__).parent / "static" / "vendor"
 VIEWS: Mapping[str, Callable[[Desk, str], dict[str, Any]]] = {
-    "clock": lambda desk, _: panes.clock(desk),
+    "clock": panes.clock,
     "ehr": panes.ehr,
     "trace": lambda desk, _: panes.trace(desk),
     "phone": panes.phone,
@@ -133,7 +133,7 @@ ACTIONS: Mapping[str, Act] = {
     "speak": lambda desk, who, form: desk.speak(who, form.get("lang", "es")),
     "say": lambda desk, who, form: desk.say(who, form.get("text", "")),
     "tap": lambda desk, who, form: desk.tap(who, form.get("wamid", ""), int(form.get("index", "0"))),
-    "push": lambda desk, _, form: push(desk, form.get("by", "hour")),
+    "push": lambda desk, who, form: push(desk, who, form.get("by", "hour")),
     "night": lambda desk, _who, _form: desk.push_to_night(),
     "duplicate": lambda desk, who, _: desk.duplicate(who),
     "down": lambda desk, _, form: desk.set_down(down=form.get("state") == "down"),
@@ -141,9 +141,9 @@ ACTIONS: Mapping[str, Act] = {
 }
 
 
-def push(desk: Desk, by: str) -> None:
+def push(desk: Desk, who: str, by: str) -> None:
     if by == "due":
-        desk.push_to_due()
+        desk.push_to_due(who)
     else:
         desk.push(timedelta(days=1) if by == "day" else timedelta(hours=1))
 

@@ -32,8 +32,8 @@ class Line:
     fresh: bool
 
 
-def clock(desk: Desk) -> dict[str, Any]:
-    now, due = desk.stage.now(), desk.next_due()
+def clock(desk: Desk, who: str) -> dict[str, Any]:
+    now, due = desk.stage.now(), desk.next_due(who)
     return {
         "madrid": f"{now.astimezone(MADRID):%a %d %b %Y, %H:%M}",
         "sao_paulo": f"{now.astimezone(SAO_PAULO):%H:%M}",
