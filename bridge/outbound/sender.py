@@ -284,9 +284,10 @@ class Sender:
             self._clock_checked = time.monotonic()
             if (abs(drift) > MAX_DRIFT) != self._off:
                 self._off = not self._off
-                log.error(
-                    "this node's clock is off the database's" if self._off else "this node's clock is right again"
-                )
+                if self._off:
+                    log.error("this node's clock is off the database's: it claims nothing")
+                else:
+                    log.warning("this node's clock is right again")
         return self._off
 
     def _record_and_claim(
