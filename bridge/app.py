@@ -5,20 +5,18 @@ from __future__ import annotations
 import json
 import logging
 import secrets
-from collections.abc import Sequence
-from typing import Any
 
 from flask import Flask, Response
 from sqlalchemy import update
 
 from bridge.console.app import console_app
 from bridge.control import Control
-from bridge.engine import persons
 from bridge.engine.apply import Applier
 from bridge.engine.content import load_content
 from bridge.engine.prime import Primer
 from bridge.engine.pump import Pump
 from bridge.engine.reads import Reader
+from bridge.engine.recorded import Recorded
 from bridge.engine.site import Site
 from bridge.engine.writes import Writer
 from bridge.fhir.client import EhrClient
@@ -34,8 +32,8 @@ from bridge.ledger.crypto import Crypto
 from bridge.ledger.inbox import Inbox
 from bridge.ledger.schema import migrate
 from bridge.ledger.store import Store
-from bridge.ledger.tables import outbox, write
-from bridge.outbound.record import Result, take_over
+from bridge.ledger.tables import write
+from bridge.outbound.record import take_over
 from bridge.outbound.sender import Sender
 from bridge.settings import Settings
 
@@ -43,7 +41,6 @@ log = logging.getLogger(__name__)
 
 DOOR_THREADS = 32  # they wait for the group commit: more waiting, larger commits
 CONSOLE_THREADS = 4
-KNOWN = 50_000  # links kept in memory so that they are written once
 
 
 class Engine:
@@ -55,7 +52,6 @@ class Engine:
         Raises: Refused, StoreLocked.
         """
         self.settings = settings
-        self._known: dict[tuple[int, str], str] = {}  # links that are written already
         settings.data_dir.mkdir(parents=True, exist_ok=True)
         store = Store(settings.store.url)
         store.lock(settings.data_dir)  # PostgreSQL too: the node's name lies there, and a name has one life at a time
@@ -68,7 +64,7 @@ class Engine:
         self.writer = Writer(site, self.reader)
         self.pump = Pump(site, self.reader)
         self.sender = Sender(
-            settings, store, site.crypto, site.ids, site.clock, site.node, site.quiet_until, self._learned
+            settings, store, site.crypto, site.ids, site.clock, site.node, site.quiet_until, Recorded(site)
         )
         site.wake_sender = self.sender.wake
         self.doors = Listener(
@@ -130,26 +126,6 @@ class Engine:
             lanes.forget_node(connection, site.node)
         site.store.close()
         log.info("engine stopped", extra={"node": site.node})
-
-    def _learned(self, results: Sequence[Result]) -> None:
-        """User ids that WhatsApp's answers named belong to whom we wrote to."""
-        named = {r.message: r.user_id for r in results if r.user_id is not None}
-        if not named:
-            return
-        site = self.site
-        with site.store.read() as connection:
-            rows: Any = connection.execute(
-                outbox.select().with_only_columns(outbox.c.id, outbox.c.person_id).where(outbox.c.id.in_(list(named)))
-            ).all()
-        links = {(row.person_id, named[row.id]): "send" for row in rows if row.person_id is not None}
-        fresh = {link: proof for link, proof in links.items() if link not in self._known}
-        if not fresh:
-            return
-        with site.store.write() as connection:
-            persons.learn(connection, site, fresh)
-        self._known.update(fresh)
-        while len(self._known) > KNOWN:
-            self._known.pop(next(iter(self._known)))
 
 
 def make_site(settings: Settings, store: Store, *, clock: Clock | None = None) -> Site:

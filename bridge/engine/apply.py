@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Row, or_, select, update
@@ -31,7 +31,7 @@ from bridge.ledger import faults, keys, lanes, outbox, rows
 from bridge.ledger.clock import SECOND
 from bridge.ledger.states import RECALLABLE, TOLD
 from bridge.ledger.store import passing
-from bridge.ledger.tables import consent, inbox, mark, resource, write
+from bridge.ledger.tables import attempt, consent, inbox, mark, resource, write
 from bridge.ledger.tables import outbox as outbox_table
 from bridge.mappers import tolerant
 from bridge.mappers.events import RESOURCES
@@ -255,6 +255,7 @@ class Applier:
                 )
             ):
                 found[row.resource_key].messages.append(row)
+            self._unsaid(connection, found)
             for row in connection.execute(
                 select(write).where(write.c.resource_key.in_(resource_keys), write.c.echo.is_not(None))
             ):
@@ -262,6 +263,18 @@ class Applier:
         for key in resource_keys:
             found[key]
         return found
+
+    @staticmethod
+    def _unsaid(connection: Connection, found: Mapping[str, Snapshot]) -> None:
+        """What is held or closed without ever having been tried was not told."""
+        waiting = {row.id: key for key, one in found.items() for row in one.messages if row.state in ("held", "closed")}
+        if waiting:
+            tried = set(
+                connection.execute(select(attempt.c.message).where(attempt.c.message.in_(sorted(waiting)))).scalars()
+            )
+            for message, key in waiting.items():
+                if message not in tried:
+                    found[key].unsaid.add(message)
 
     def _primed(self) -> tuple[set[str], set[str]]:
         """EHRs whose news is told, and those that are being primed for the first time."""
@@ -309,6 +322,8 @@ class Applier:
             gone = [i for change in good for i in change.supersede]
             moved = outbox.move(connection, gone, "superseded", now, reason="newer news", only_from=RECALLABLE)
             lanes.wake(connection, outbox.lanes_of(connection, moved), now)
+            unsaid = [i for change in good for i in change.close]
+            outbox.move(connection, unsaid, "closed", now, reason="newer news; it was never sent", only_from=("held",))
             messages = [m for c in good for m in c.messages]
             self._braking.before(connection, messages)
             added = outbox.add(connection, site.crypto, site.ids, messages, now)
@@ -363,7 +378,7 @@ class Applier:
             same = revisions.get(change.group.key, 0) == change.revision and all(
                 (found.get(i) in RECALLABLE) == (state in RECALLABLE) for i, state in change.states.items()
             )
-            if same:
+            if same and all(found.get(i) == "held" for i in change.close):
                 good.append(change)
         return good
 

@@ -49,6 +49,7 @@ class Snapshot:
 
     resource: Row[Any] | None = None
     messages: list[Row[Any]] = field(default_factory=list)  # of this resource, every state
+    unsaid: set[int] = field(default_factory=set)  # those held or closed by a person that no POST was ever begun for
     echoes: list[Row[Any]] = field(default_factory=list)  # writes whose doing the EHR will show us
 
 
@@ -64,6 +65,7 @@ class Change:
     states: dict[int, str] = field(default_factory=dict)  # message id -> state in the snapshot
     persons: list[PersonChange] = field(default_factory=list)
     supersede: list[int] = field(default_factory=list)
+    close: list[int] = field(default_factory=list)  # held for a person, never sent, and overtaken by newer news
     messages: list[NewMessage] = field(default_factory=list)
     consents: list[dict[str, object]] = field(default_factory=list)
     echoes: list[int] = field(default_factory=list)
@@ -213,6 +215,7 @@ class News:
         ours = echo is not None or (kind == "Consent" and _ours(truth.raw))
         older = [row for row in snapshot.messages if row.state in states.RECALLABLE and row.answers is None]
         change.supersede = [row.id for row in older]
+        change.close = [row.id for row in snapshot.messages if row.state == "held" and row.id in snapshot.unsaid]
         who = sorted({*resource.patients(now), *(resource.patients(held) if held is not None else ())})
         reasons: list[str] = []
         for patient in who:
@@ -415,7 +418,12 @@ class News:
         """The projection of the newest news that cannot be recalled, or what they know without us."""
         best: Row[Any] | None = None
         for row in snapshot.messages:
-            if row.state not in states.TOLD or row.answers is not None or row.after is None:
+            if (
+                row.state not in states.TOLD
+                or row.answers is not None
+                or row.after is None
+                or row.id in snapshot.unsaid
+            ):
                 continue
             if row.person_id != person_id or row.patient_id != patient_id:
                 continue

@@ -178,7 +178,10 @@ class Pump:
         site = self._site
         with site.store.write() as connection:
             now = site.store.now(connection)
-            return len(outbox.move(connection, [row.id], state, now, reason=reason, only_from=("planned",)))
+            moved = outbox.move(connection, [row.id], state, now, reason=reason, only_from=("planned",))
+            if moved and state == "failed":
+                site.alarm(connection, f"msg_{row.id}", reason)
+            return len(moved)
 
     def _clamp(self) -> None:
         if time.monotonic() - self._last_clamp >= CLAMP_LOOK:

@@ -24,6 +24,7 @@ from bridge.mappers.events import RESOURCES, same
 
 _CLEAN = re.compile(r"[A-Za-z0-9.-]{1,64}")  # what may stand in a clear column
 _TAG = re.compile(r'(W/)?"[A-Za-z0-9._-]{1,64}"')
+AGAIN = "again"  # door of a hint of ours: what was computed from this resource is computed anew, changed or not
 LAG_TRIES = 3  # a 404 right after a notification may be a replica that is behind
 
 
@@ -115,7 +116,7 @@ class Judge:
         hints: list[Event] = []
         for event in group.events:
             piece = event.piece
-            if row is not None and event.received_at < row.read_at:
+            if row is not None and event.received_at < row.read_at and event.door != AGAIN:
                 truth.fates.append(Fate(event.id, "merged", "a read begun later has been applied"))
                 continue
             if piece.resource is None:
@@ -150,7 +151,9 @@ class Judge:
         if not readable:
             for event in hints:
                 deleted = event.piece.deleted and current is not None
-                if deleted:
+                if event.door == AGAIN and current is not None:
+                    truth.projection, truth.raw, truth.cause = current, None, event.id
+                elif deleted:
                     truth.projection, truth.raw, truth.cause = RESOURCES[kind].gone(current), None, event.id
                 else:
                     truth.fates.append(Fate(event.id, "ignored", "stale, no read access"))
@@ -175,7 +178,8 @@ class Judge:
         truth.projection, truth.raw, truth.cause, truth.included = None, None, None, {}
         truth.read_at = answer.begun_at
         if answer.state == "found":
-            return self._read_found(group, row, truth, answer, held, cause)
+            anew = any(event.door == AGAIN for event in hints)
+            return self._read_found(group, row, truth, answer, None if anew else held, cause)
         tries = max(event.tries for event in hints)
         if answer.state == "missing" and tries < LAG_TRIES and not any(event.piece.deleted for event in hints):
             self._reader.forget(group.ehr, group.reference)

@@ -27,6 +27,7 @@ MAX_TRIES = 6  # of refusals that may pass: 5 s doubling, about 5 minutes
 BACKOFF = 5 * SECOND
 LONGEST_BACKOFF = 600 * SECOND
 UNREACHABLE = 2 * SECOND
+FLYING = ("sending", "doubt")  # a doubt of a lane taken over ends when its own POST says what became of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +142,7 @@ class Recorder:
     @staticmethod
     def _again(connection: Connection, row: Any, now: int, reason: str | None) -> None:
         """Back into the queue, at its old place: it never left us, or nobody could have taken it."""
-        outbox.move(connection, [row.id], "ready", now, reason=reason, only_from=("sending",), keep_place=True)
+        outbox.move(connection, [row.id], "ready", now, reason=reason, only_from=FLYING, keep_place=True)
 
     def _refused(self, connection: Connection, result: Result, row: Any, now: int) -> None:
         reaction = result.reaction
@@ -152,7 +153,7 @@ class Recorder:
                 detail={"why": reason, "code": result.code},
             )  # fmt: skip
         if reaction is None or reaction.final:
-            outbox.move(connection, [row.id], "failed", now, reason=reason, only_from=("sending",))
+            outbox.move(connection, [row.id], "failed", now, reason=reason, only_from=FLYING)
             return
         if reaction.kind == "unsure":
             outbox.move(connection, [row.id], "doubt", now, reason=reason, only_from=("sending",))

@@ -15,11 +15,11 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from bridge.errors import Undecryptable
-from bridge.ledger import faults, lanes, outbox
+from bridge.ledger import audit, faults, lanes, outbox
 from bridge.ledger.clock import SECOND, Clock, Ids
 from bridge.ledger.crypto import Crypto
 from bridge.ledger.lanes import Claimed
@@ -77,6 +77,7 @@ class Sender:
         self._clock = clock
         self._node = node
         self._fence = Fence(settings, crypto, node, quiet_until)
+        self._ids = ids
         self._recorder = Recorder(crypto, ids)
         self._learned = learned
         self._results: deque[Result] = deque()
@@ -224,7 +225,7 @@ class Sender:
         with self._store.write() as connection:
             now = self._store.now(connection)
             at = time.monotonic()
-            outbox.move(connection, broken, "failed", now, reason="its row does not decrypt", only_from=("ready",))
+            self._give_up(connection, broken, now)
             outcome = self._fence.run(connection, chosen, now=now, business=self._clock.now_us())
             busy = {c.id for c, _ in chosen}
             lanes.release(connection, self._node, {c.id: c.epoch for c in claimed if c.id not in busy}, now)
@@ -269,6 +270,19 @@ class Sender:
             lanes.forget_node(connection, self._node, keep=self._aloft.values())
             lanes.wake(connection, {row.lane_id for row in left}, now)
         self._unsure = False
+
+    def _give_up(self, connection: Connection, broken: Sequence[int], now: int) -> None:
+        """What does not decrypt never will: it ends, a person is told, and its lane goes on."""
+        reason = "its row does not decrypt"
+        for message in sorted(outbox.move(connection, broken, "failed", now, reason=reason, only_from=("ready",))):
+            audit.record(
+                connection,
+                row=self._ids(),
+                at=now,
+                action=audit.ALARM,
+                subject=f"msg_{message}",
+                detail={"why": reason},
+            )
 
     def _tell(self, results: Sequence[Result]) -> None:
         """What answers taught us beside their outcome; the outcomes are recorded already, whatever happens here."""

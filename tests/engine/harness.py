@@ -18,11 +18,11 @@ from typing import Any
 
 from sqlalchemy import Connection, select, text
 
-from bridge.engine import persons
 from bridge.engine.apply import Applier
 from bridge.engine.content import load_content
 from bridge.engine.pump import Pump
 from bridge.engine.reads import Reader
+from bridge.engine.recorded import Recorded
 from bridge.engine.site import Site
 from bridge.engine.writes import Writer
 from bridge.fhir.dialects import DIALECTS
@@ -37,7 +37,6 @@ from bridge.ledger.schema import migrate
 from bridge.ledger.store import Store
 from bridge.ledger.tables import audit, inbox, outbox, resource, turn, write
 from bridge.outbound.carrier import Answer, Unknown
-from bridge.outbound.record import Result
 from bridge.outbound.sender import Sender
 from bridge.sandbox import people
 from bridge.settings import Settings, load_settings
@@ -155,7 +154,7 @@ class Bench:
             self.site.clock,
             "node",
             self.site.quiet_until,
-            self._learned,
+            Recorded(self.site),
         )
         self.patients = 0
         for one in people.everybody():
@@ -163,13 +162,6 @@ class Bench:
 
     def close(self) -> None:
         self.store.close()
-
-    def _learned(self, results: Sequence[Result]) -> None:
-        named = {r.message: r.user_id for r in results if r.user_id is not None}
-        rows = {row.id: row.person_id for row in self.rows(outbox) if row.id in named}
-        with self.store.write() as connection:
-            links = {(person, str(named[i])): "send" for i, person in rows.items() if person is not None}
-            persons.learn(connection, self.site, links)
 
     # --- the doors -------------------------------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ import pytest
 from sqlalchemy import text
 
 from bridge.ledger import keys
+from bridge.outbound.carrier import NotSent
 from bridge.sandbox import people
 from tests.engine.conftest import Workshop
 from tests.engine.fakes import Bubble
@@ -237,4 +238,20 @@ def test_walks_with_a_post_in_the_air(bench: Bench) -> None:
     for visit in visits:
         for shot in visit.flying:
             bench.post(shot)
+    check(bench, visits)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_walks_with_a_post_that_never_left(workshop: Workshop, kind: str) -> None:
+    """It counted as told while it was in the air. No byte left us, so what was computed against it is computed again."""
+    bench = workshop(kind)
+    walks = Walks(bench)
+    visits = walks.play(itertools.product(FLYING, repeat=2))
+    visits += walks.play((Step("book", "sent"), *walk) for walk in itertools.product(FLYING, repeat=2))
+    for visit in visits:
+        for shot in visit.flying:
+            bench.whatsapp.answers.append(NotSent("connection refused"))
+            bench.post(shot)
+    assert bench.fence() == []  # recorded; the number rests for two seconds, as for every connection refused
+    bench.pass_(seconds=10)
     check(bench, visits)
