@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import gc
 import json
 import logging
@@ -16,6 +18,9 @@ from bridge.settings import load_settings
 
 # Only these keys of a log record are printed beside its phrase: ids and figures. Everything else stays out.
 KEYS = ("cause", "node", "error", "event", "events", "message_id", "subject", "requests", "ehr", "type", "write")
+
+
+ARENA_MAX = -8  # M_ARENA_MAX of malloc.h
 
 
 class _Lines(logging.Formatter):
@@ -45,9 +50,16 @@ def set_up_logging() -> None:
         logging.getLogger(quiet).setLevel(logging.WARNING)
 
 
+def few_arenas() -> None:
+    """glibc gives every thread a heap of its own; with the doors' threads that kept 75 MB more than was ever in use."""
+    with contextlib.suppress(OSError, AttributeError):  # another libc: nothing to set
+        ctypes.CDLL(None).mallopt(ARENA_MAX, 2)
+
+
 def serve(config: ConfigOption = DEFAULT_CONFIG) -> None:
     """Run the engine: doors, loops, console."""
     set_up_logging()
+    few_arenas()
     settings = load_settings(config, os.environ)
     from bridge.app import Engine  # late: a refused config answers at once
 

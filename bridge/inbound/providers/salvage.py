@@ -18,6 +18,7 @@ import msgspec
 from bridge.errors import Unusable
 
 MAX_DEPTH = 32  # levels; the deepest real body has 13, and whoever reads a stored part later must not hit a limit
+MAX_KEY = 256  # characters; the longest of Meta's has about 50
 MAX_VALUES = 100_000  # in one part; 1,000 statuses have about 25,000
 MAX_FRAME = 200_000  # bytes around the items of a body that has to be cut up; 1,000 entries have about 120,000
 MAX_BRACKETS = 120_000  # more go through the cutter first; 1,000 statuses have about 8,000 opening ones
@@ -64,6 +65,8 @@ def _misshapen(value: Any) -> str | None:
         total += sum(map(len, level))
         if total > MAX_VALUES:
             return "far more values than any webhook has"
+        if any(len(name) > MAX_KEY for part in level if type(part) is dict for name in part):
+            return f"a key longer than {MAX_KEY} characters"
         inner = (part.values() if type(part) is dict else part for part in level)
         level = [part for parts in inner for part in parts if type(part) is dict or type(part) is list]
     return "nested too deep" if level else None
