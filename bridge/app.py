@@ -12,6 +12,7 @@ from sqlalchemy import update
 from bridge.console.app import console_app
 from bridge.control import Control
 from bridge.engine.apply import Applier
+from bridge.engine.calendar import Calendar
 from bridge.engine.content import load_content
 from bridge.engine.prime import Primer
 from bridge.engine.pump import Pump
@@ -78,6 +79,7 @@ class Engine:
         self.console = Listener(
             console_app(site), settings.listen.console.host, settings.listen.console.port, CONSOLE_THREADS, "console"
         )
+        self.calendar = Calendar(site)
         self.primer = Primer(site, self.reader, self.applier)
         self.control = Control(
             site,
@@ -97,6 +99,7 @@ class Engine:
         self.console.start()
         self.doors.start()
         self.primer.resume()
+        self.calendar.start()
         log.info("engine started", extra={"node": self.site.node})
 
     def _take_over(self) -> None:
@@ -117,7 +120,7 @@ class Engine:
         self.inbox.stop()
         self.sender.stop()
         site.stopping.set()
-        for loop in (self.primer, self.applier, self.pump, self.writer):
+        for loop in (self.calendar, self.primer, self.applier, self.pump, self.writer):
             loop.stop()
         self.reader.stop()
         self.console.stop()

@@ -123,7 +123,7 @@ class NothingToDo(BridgeError):
 
 
 class Undecryptable(BridgeError):
-    """A row whose key is not in `security.data_keys`, or whose bytes were changed."""
+    """A row whose key is not in `security.data_keys`, whose bytes were changed, or that retention has emptied."""
 
     remedy = "Add the key with the id the row names back to security.data_keys."
 

@@ -41,6 +41,7 @@ VERBS = (
     Verb("doubts", "bridge.cli.doubts:app", "Messages whose outcome nobody knows: list, resend, close."),
     Verb("reminders", "bridge.cli.reminders:app", "What is planned, by time; release or cancel the brake."),
     Verb("ledger", "bridge.cli.ledger:ledger", "Does the ledger balance? Exits 4 unless it does."),
+    Verb("retention", "bridge.cli.retention:sweep", "Empty what is older than the site keeps."),
     Verb("migrate", "bridge.cli.ledger:bring_up", "Bring the store's schema up to date."),
     Verb("check", "bridge.cli.check:check", "Check config, mappings, templates and replies; all problems at once."),
     Verb("explain", "bridge.cli.explain:explain", "What a code means and what to do: BR011, wa:131047, StoreLocked."),

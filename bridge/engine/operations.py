@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import Table, and_, func, select, update
 
+from bridge.engine.calendar import sweep_bodies
 from bridge.engine.site import Site
 from bridge.errors import NothingToDo
 from bridge.ledger import audit, brake, lanes, outbox
@@ -122,6 +123,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "doubts.resend": doubts_resend,
     "doubts.close": doubts_close,
     "reveal": reveal,
+    "retention": sweep_bodies,
     "brake.release": brake_release,
     "brake.cancel": brake_cancel,
 }

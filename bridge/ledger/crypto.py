@@ -36,8 +36,10 @@ class Crypto:
         cipher = self._ciphers[key_id or self.key_id]
         return nonce + cipher.encrypt(nonce, value, f"{table}.{column}.{row}".encode())
 
-    def decrypt(self, blob: bytes, key_id: str, table: str, column: str, row: int | str) -> bytes:
+    def decrypt(self, blob: bytes | None, key_id: str, table: str, column: str, row: int | str) -> bytes:
         """Raises: Undecryptable, naming table, row and key id, never a byte of the value."""
+        if blob is None:
+            raise Undecryptable(f"{table} {row}: {column} was emptied")
         cipher = self._ciphers.get(key_id)
         if cipher is None:
             raise Undecryptable(f"{table} {row}: no data key {key_id!r}")
