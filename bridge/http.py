@@ -95,6 +95,11 @@ class Listener:
         for _ in range(self._threads):
             self._work.put(None)
 
+    def load(self) -> tuple[int, int]:
+        """(requests between head and answer, bytes of large bodies held for them): a gauge."""
+        with self._count:
+            return self._running, self._held
+
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
         closed = asyncio.Event()
