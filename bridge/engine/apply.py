@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Row, or_, select, update
+from sqlalchemy import Connection, Row, exists, or_, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from bridge.engine import accounts, people_events, persons, replies, statuses
@@ -43,6 +44,14 @@ ASIDE = 400  # resources that wait for a read at once: reading further ahead wou
 STATUSES = 1000
 RESTORED_ONCE = 24 * 3600 * SECOND  # what a restored backup brings back within a day is one restoration
 IDLE = 0.1  # seconds
+ROUND = 0.02  # seconds between the beginnings of two rounds: what comes together is applied together
+
+_WAITING = select(
+    *(
+        exists().where(inbox.c.fate.is_(None), inbox.c.kind == kind).label(kind)
+        for kind in ("message", "notification", "hint", "status", "account")
+    )
+)
 
 T = TypeVar("T")
 
@@ -76,7 +85,10 @@ class Applier:
 
     def _run(self) -> None:
         site = self._site
+        begun = 0.0
         while not site.stopping.is_set():
+            site.stopping.wait(max(0.0, begun + ROUND - time.monotonic()))
+            begun = time.monotonic()
             site.wake_apply.clear()
             if not self.once():
                 site.wake_apply.wait(IDLE)
@@ -84,8 +96,14 @@ class Applier:
     def once(self) -> int:
         """One round; returns how many events were applied."""
         done = 0
-        steps = (self._replies.run, self._events, lambda: self._statuses.run(STATUSES), self._accounts.run)
-        for step in (*steps, *self.further):
+        steps: dict[str, Callable[[], int]] = {
+            "message": self._replies.run,
+            "event": self._events,
+            "status": lambda: self._statuses.run(STATUSES),
+            "account": self._accounts.run,
+        }
+        waiting = self._waiting()
+        for step in (*(run for kind, run in steps.items() if kind in waiting), *self.further):
             try:
                 done += step()
             except SQLAlchemyError as error:
@@ -95,6 +113,16 @@ class Applier:
                 log.exception("apply failed")
                 self._site.stopping.wait(0.2)
         return done
+
+    def _waiting(self) -> set[str]:
+        """What kinds of rows wait, asked in one query: most rounds are about one of them."""
+        try:
+            with self._site.store.read() as connection:
+                row = connection.execute(_WAITING).one()
+        except SQLAlchemyError:
+            return {"message", "event", "status", "account"}  # each step says for itself what is wrong
+        found = {kind for kind, there in row._mapping.items() if there}
+        return found | ({"event"} if found & {"notification", "hint"} else set())
 
     # --- events of EHRs --------------------------------------------------------------------------------------------
 
@@ -141,15 +169,20 @@ class Applier:
             return []
         with self._site.store.read() as connection:
             due = or_(inbox.c.next_try.is_(None), inbox.c.next_try <= now)
-            light = (
-                select(inbox.c.id, inbox.c.key)
-                .where(inbox.c.fate.is_(None), inbox.c.kind.in_(("notification", "hint")), due)
-                .order_by(inbox.c.id)
-                .limit(GROUPS * 2 + 4 * len(aside))
-            )
             chosen: list[int] = []
             taken: set[str] = set()
-            for row in connection.execute(light):
+            # a query per kind: each walks its part of the index in order and stops, where both together would be sorted
+            light = [
+                row
+                for kind in ("notification", "hint")
+                for row in connection.execute(
+                    select(inbox.c.id, inbox.c.key)
+                    .where(inbox.c.fate.is_(None), inbox.c.kind == kind, due)
+                    .order_by(inbox.c.id)
+                    .limit(GROUPS * 2 + 4 * len(aside))
+                )
+            ]
+            for row in sorted(light, key=lambda row: row.id):
                 key = row.key or f"poke {row.id}"
                 if key in aside or (len(taken) >= room and key not in taken):
                     continue
@@ -158,13 +191,14 @@ class Applier:
             if not chosen:
                 return []
             keyed = [key for key in taken if not key.startswith("poke ")]
-            # every unapplied event of a chosen resource, those that wait for their next try too: one read answers all
-            return connection.execute(
-                select(inbox)
-                .where(inbox.c.fate.is_(None), inbox.c.kind.in_(("notification", "hint")))
-                .where(or_(inbox.c.id.in_(chosen), inbox.c.key.in_(keyed)))
-                .order_by(inbox.c.id)
-            ).all()
+            # every unapplied event of a chosen resource, those that wait for their next try too: one read answers all.
+            # By key and by id apart: an OR of both would read every waiting row with its body.
+            waiting = select(inbox).where(inbox.c.fate.is_(None))
+            found = {row.id: row for row in connection.execute(waiting.where(inbox.c.key.in_(keyed)))}
+            pokes = [event for event in chosen if event not in found]
+            if pokes:
+                found |= {row.id: row for row in connection.execute(waiting.where(inbox.c.id.in_(pokes)))}
+            return [found[event] for event in sorted(found)]
 
     def _groups(self, rows: Sequence[Row[Any]]) -> tuple[list[Group], list[Fate], list[Event]]:
         groups: dict[str, Group] = {}

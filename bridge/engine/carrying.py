@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, and_, bindparam, select, update
 
 from bridge.engine.pokes import hint_row
 from bridge.engine.reads import Found, Reader
@@ -25,6 +25,24 @@ from bridge.mappers.events import RESOURCES, same
 from bridge.outbound.content import Content
 
 REPLY = {"confirm": "confirmed", "cancel": "cancelled"}
+
+_patient, _recipient = person.alias("patient"), person.alias("recipient")
+_OUT = (  # all that a Communication of ours is made of, in one query: one is written for every message
+    select(
+        outbox.c.id, outbox.c.state, outbox.c.content, outbox.c.key_id, outbox.c.resource_ref, outbox.c.offset,
+        outbox.c.sent_at, outbox.c.accepted_at, outbox.c.delivered_at,
+        _patient.c.ref.label("patient"), _recipient.c.ref.label("recipient"), mark.c.value.label("known"),
+        attempt.c.n, attempt.c.body.label("proof"), attempt.c.key_id.label("proof_key"),
+    )
+    .select_from(outbox)
+    .outerjoin(_patient, _patient.c.id == outbox.c.patient_id)
+    .outerjoin(_recipient, _recipient.c.id == outbox.c.person_id)
+    .outerjoin(mark, mark.c.key == bindparam("known"))
+    .outerjoin(attempt, and_(attempt.c.message == outbox.c.id, attempt.c.body.is_not(None)))
+    .where(outbox.c.id == bindparam("message"))
+    .order_by(attempt.c.n.desc())
+    .limit(1)
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,31 +233,24 @@ class Carrying:
     def _out(self, row: Any, client: EhrClient) -> Outcome:
         site = self._site
         with site.store.read() as connection:
-            message = connection.execute(select(outbox).where(outbox.c.id == row.message_id)).first()
-            if message is None:
-                return Outcome("merged", "the message is gone")
-            persons = {
-                p.id: p.ref
-                for p in connection.execute(
-                    select(person.c.id, person.c.ref).where(person.c.id.in_([message.person_id, message.patient_id]))
-                )
-            }
-            proof = connection.execute(
-                select(attempt)
-                .where(attempt.c.message == message.id, attempt.c.body.is_not(None))
-                .order_by(attempt.c.n.desc())
+            message = connection.execute(
+                _OUT, {"message": row.message_id, "known": f"communication:{row.message_id}"}
             ).first()
+        if message is None:
+            return Outcome("merged", "the message is gone")
         if site.settings.ehrs[row.ehr].writeback.communication != "create":
             return Outcome("merged", "communications are not written back here")
-        patient, recipient = persons.get(message.patient_id), persons.get(message.person_id)
+        patient, recipient = message.patient, message.recipient
         if patient is None or recipient is None:
             return Outcome("held", "the patient's reference cannot stand in clear")
         content = Content.from_bytes(
             site.crypto.decrypt(message.content, message.key_id, "outbox", "content", message.id)
         )
         wamid = None
-        if proof is not None:
-            plain = site.crypto.decrypt(proof.body, proof.key_id, "attempt", "body", f"{proof.message}.{proof.n}")
+        if message.proof is not None:
+            plain = site.crypto.decrypt(
+                message.proof, message.proof_key, "attempt", "body", f"{message.id}.{message.n}"
+            )
             wamid = msgspec.json.decode(plain).get("wamid")
         built = build.communication_out(
             message=f"msg_{message.id}",
@@ -254,7 +265,7 @@ class Carrying:
             category="reminder" if message.offset else "notification",
             sender=site.settings.site.name,
         )
-        return self._project(row, client, built)
+        return self._project(row, client, built, known=message.known)
 
     def _in(self, row: Any, client: EhrClient) -> Outcome:
         site = self._site
@@ -275,9 +286,8 @@ class Carrying:
         )
         return self._project(row, client, built)
 
-    def _project(self, row: Any, client: EhrClient, built: dict[str, Any]) -> Outcome:
+    def _project(self, row: Any, client: EhrClient, built: dict[str, Any], *, known: str | None = None) -> Outcome:
         """Create it, or bring the one that is there to it; a create whose answer was lost is searched first."""
-        known = self._known(f"communication:{row.message_id}") if row.verb == "communication" else None
         written = projection.project(client, built, known=known, look_first=row.attempts > 0)
         if isinstance(written, Missing):
             return Outcome("merged", "somebody deleted it in the EHR")

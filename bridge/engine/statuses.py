@@ -174,7 +174,8 @@ class Statuses:
         faults.point("status_after_commit")
         if changes:
             site.wake_writes.set()
-            site.wake_sender()
+        if any(rows[i].state == "doubt" for i in changes):
+            site.wake_sender()  # its lane is free again
 
     @staticmethod
     def _lock_lanes(connection: Any, ids: Sequence[int]) -> None:

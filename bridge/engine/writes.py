@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import msgspec
-from sqlalchemy import and_, func, or_, select, update
+from sqlalchemy import and_, exists, or_, select, text, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from bridge.engine import projections
@@ -28,11 +28,13 @@ from bridge.ledger.tables import resource, write
 log = logging.getLogger(__name__)
 
 WORKERS = 4
-BATCH = 32
+ROOM = 4 * WORKERS  # writes claimed and not done: a command asked for now waits behind these
+TELL_LOOK = SECOND // 2  # between two looks for commands that take long
 LEASE = 120 * SECOND  # a command's three reads and writes, each within the client's deadline
 TELL_AFTER = 5 * SECOND
 LONGEST_BACKOFF = 300
 IDLE = 0.2
+LIVE = text("write.state IN ('asked','sending')")  # as its partial index says it, or every write would be looked at
 RECORD_AGAIN = (0.1, 0.3, 1.0, 3.0, 10.0)  # seconds; less than the lease in all
 
 
@@ -44,6 +46,7 @@ class Writer:
         self._carrying = Carrying(site, reader)
         self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="ehr-write")
         self._flying = 0
+        self._last_told = 0
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="writes", daemon=True)
 
@@ -74,10 +77,13 @@ class Writer:
 
     def once(self) -> int:
         """Claim what is due and hand it to the pool."""
-        self._tell_requested()
+        now = self._site.store.now()
+        if now - self._last_told >= TELL_LOOK:
+            self._tell_requested()
+            self._last_told = now
         with self._lock:
-            room = min(BATCH, 2 * WORKERS - self._flying)
-        if room <= 0:
+            room = ROOM - self._flying
+        if room < ROOM // 2:  # half of it is still to do: one claim for many costs less than one for each
             return 0
         rows = self._claim(room)
         for row in rows:
@@ -98,20 +104,18 @@ class Writer:
                 return []
         with site.store.write() as connection:
             now = site.store.now(connection)
-            first = (
-                select(func.min(write.c.id).label("id"))
-                .where(write.c.state.in_(("asked", "sending")))
-                .group_by(write.c.resource_key)
-                .subquery()
+            earlier = write.alias()
+            in_front = exists().where(
+                earlier.c.resource_key == write.c.resource_key,
+                earlier.c.id < write.c.id,
+                earlier.c.state.in_(("asked", "sending")),
             )
-            wanted = (
-                select(write)
-                .where(self._due(now), write.c.id.in_(select(first.c.id)))
-                .order_by(write.c.kind, write.c.next_at)
-                .limit(room)
-                .with_for_update(skip_locked=True)
-            )
-            rows = list(connection.execute(wanted))
+            rows: list[Any] = []
+            for kind in ("command", "projection"):  # each walks the index of what is due and stops
+                wanted = select(write).where(self._due(now), write.c.kind == kind, ~in_front)
+                ordered = wanted.order_by(write.c.next_at).limit(room - len(rows))
+                if len(rows) < room:
+                    rows += connection.execute(ordered.with_for_update(skip_locked=True, of=write))
             if rows:
                 connection.execute(
                     update(write)
@@ -123,6 +127,7 @@ class Writer:
     @staticmethod
     def _due(now: int) -> Any:
         return and_(
+            LIVE,
             write.c.next_at <= now,
             or_(write.c.state == "asked", and_(write.c.state == "sending", write.c.lease_until <= now)),
         )
@@ -139,7 +144,9 @@ class Writer:
         finally:
             with self._lock:
                 self._flying -= 1
-            self._site.wake_writes.set()
+                look = ROOM - self._flying >= ROOM // 2
+            if look:
+                self._site.wake_writes.set()
 
     def _carry(self, row: Any) -> Outcome:
         try:
@@ -196,8 +203,9 @@ class Writer:
             if row.kind == "command" and outcome.reply is not None:
                 self._tell(connection, row, outcome.reply, outcome.fields, now)
                 connection.execute(update(write).where(write.c.id == row.id).values(told="outcome"))
-        site.wake_sender()
-        site.wake_apply.set()
+        if row.kind == "command":  # it has told the patient, or asked for a read
+            site.wake_sender()
+            site.wake_apply.set()
 
     @staticmethod
     def _again(connection: Any, row: Any, now: int) -> None:
@@ -221,6 +229,7 @@ class Writer:
         with site.store.read() as connection:
             now = site.store.now(connection)
             slow = and_(
+                LIVE,
                 write.c.kind == "command",
                 write.c.verb.in_(("confirm", "cancel")),
                 write.c.state.in_(("asked", "sending")),

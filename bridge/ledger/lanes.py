@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, bindparam, func, select, text, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from bridge.ledger.clock import SECOND, Ids
 from bridge.ledger.states import URGENT
 from bridge.ledger.tables import lane, outbox
+
+if TYPE_CHECKING:
+    from sqlalchemy.dialects import postgresql, sqlite
 
 LEASE = 60 * SECOND
 DOUBT_BLOCKS = 60 * SECOND  # a doubt holds its lane's less urgent news back this long, never longer
@@ -36,8 +39,14 @@ class Claimed:
 
 
 def upsert(dialect: str) -> type[sqlite.Insert] | type[postgresql.Insert]:
-    """The dialect's INSERT with ON CONFLICT."""
-    return sqlite.Insert if dialect == "sqlite" else postgresql.Insert
+    """The dialect's INSERT with ON CONFLICT; the other store's is not even imported."""
+    if dialect == "sqlite":
+        from sqlalchemy.dialects import sqlite
+
+        return sqlite.Insert
+    from sqlalchemy.dialects import postgresql
+
+    return postgresql.Insert
 
 
 def ensure(connection: Connection, ids: Ids, kind: str, keys: Iterable[tuple[str, str | None]]) -> dict[str, int]:
