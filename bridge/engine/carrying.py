@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -88,6 +89,8 @@ class Carrying:
         mode = site.settings.ehrs[row.ehr].writeback.appointment
         if mode == "none":
             return Outcome("held", "appointments are not written back here", reply="not_done")
+        if datetime.fromisoformat(wanted["start"]) <= site.now():  # the EHR was away too long
+            return self.not_done(row, Outcome("refused", "the visit had begun before it could be written"))
         begun = [site.store.now()]
 
         def remember(raw: Mapping[str, Any]) -> None:

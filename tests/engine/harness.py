@@ -128,7 +128,10 @@ def settings_for(folder: Path, url: str, **changes: Any) -> Settings:
 class Bench:
     """One engine on the workbench."""
 
-    def __init__(self, folder: Path, kind: str = "sqlite", *, at: datetime = MORNING, **changes: Any) -> None:
+    def __init__(
+        self, folder: Path, kind: str = "sqlite", *, at: datetime = MORNING, inline: bool = True, **changes: Any
+    ) -> None:
+        """`inline`: reads and writes happen on the caller's thread; without it in pools, as they really do."""
         url = store_url(kind, folder)
         self.settings = settings = settings_for(folder, url, **changes)
         self.store = PushedStore(url)
@@ -141,11 +144,13 @@ class Bench:
         )  # fmt: skip
         self.inbox = Inbox(self.store, self.crypto, self.site.ids, settings.version, lambda: None)
         self.reader = Reader(clients, self.store.now, lambda: self.applier.answered())  # noqa: PLW0108
-        self.reader._pool = Inline()  # type: ignore[assignment]
+        if inline:
+            self.reader._pool = Inline()  # type: ignore[assignment]
         self.applier = Applier(self.site, self.reader)
         self.pump = Pump(self.site, self.reader)
         self.writer = Writer(self.site, self.reader)
-        self.writer._pool = Inline()  # type: ignore[assignment]
+        if inline:
+            self.writer._pool = Inline()  # type: ignore[assignment]
         self.sender = Sender(
             settings,
             self.store,
@@ -206,6 +211,9 @@ class Bench:
 
     def webhook(self, value: Mapping[str, Any]) -> None:
         """One signed webhook of Meta's."""
+        self.append(self.webhook_entries(value))
+
+    def webhook_entries(self, value: Mapping[str, Any]) -> list[Entry]:
         body = json.dumps(
             {"object": "whatsapp_business_account",
              "entry": [{"id": WABA, "changes": [{"field": "messages", "value": {
@@ -214,7 +222,7 @@ class Bench:
         ).encode()  # fmt: skip
         signature = "sha256=" + hmac.new(SECRET.encode(), body, hashlib.sha256).hexdigest()
         verified = webhook.verify(body, signature, (SECRET,))
-        self.append(whatsapp_entries(self.settings, "hospital", webhook.read(verified)))
+        return whatsapp_entries(self.settings, "hospital", webhook.read(verified))
 
     def seconds(self) -> int:
         """Now, as Meta stamps it."""

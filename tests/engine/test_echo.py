@@ -154,7 +154,7 @@ def test_moved_in_that_moment(bench: Bench) -> None:
     assert bench.open_turns()
     bench.clerk(visit())  # moved back: an echo of a write that never was must not swallow it
     bench.settle()
-    assert words(bench)[-1] == MOVED
+    assert words(bench).count(MOVED) == 2
 
 
 def test_the_place_changed_in_that_moment(bench: Bench) -> None:
@@ -308,3 +308,20 @@ def test_cancelled_twice_at_once(bench: Bench) -> None:
 def test_nothing_waits_for_a_visit_that_the_patient_cancelled(bench: Bench) -> None:
     cancel(bench, booked(bench))
     assert {row.state for row in bench.messages(outbox.c.offset.is_not(None))} <= {"cancelled", "superseded"}
+
+
+def test_the_ehr_comes_back_after_the_visit(bench: Bench) -> None:
+    """A decision about a visit that is over is not written into it; a person looks."""
+    bench.clerk(people.appointment("a1", MORNING + timedelta(hours=5)))
+    bench.settle()
+    bench.ehr.down = True
+    bench.tap(bench.whatsapp.bubbles[-1], CONFIRM)
+    bench.settle_replies()
+    bench.pass_(hours=6)
+    bench.settle()
+    bench.ehr.down = False
+    bench.pass_(minutes=6)
+    bench.settle()
+    assert own_status(bench) == "needs-action"
+    assert words(bench)[-1] == "not_done"
+    assert bench.open_turns()
