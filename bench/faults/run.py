@@ -12,13 +12,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import shutil
+import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,7 +36,8 @@ from bridge.ledger.clock import SECOND
 from bridge.ledger.faults import POINTS
 from bridge.ledger.store import Store
 from bridge.ledger.tables import inbox, outbox, write
-from bridge.sandbox.world import World
+from bridge.sandbox.launch import SandboxFailed
+from bridge.sandbox.world import World, free_port
 
 REACH = 25.0  # seconds of load in which a named point must have been met
 QUIET = 120.0  # seconds until all must be quiet, and ten times the first redelivery's wait: it doubles
@@ -133,6 +137,49 @@ class Kills:
         self._start(figures)
         self.load.work(self.rng.uniform(0.3, 4.0))
         self._killed(figures, "random")
+
+    def for_good(self, figures: Figures) -> None:
+        """Two nodes share the work (PostgreSQL); one dies and never comes back, a new one gets its address. What the dead
+        one held is taken over when its leases have run out."""
+        self.mischief()
+        self.world.start_engine()
+        with self._second_node():
+            self.load.work(6.0)
+            at = time.time()
+            self.world.kill()
+            sending = self._count(outbox.c.id, outbox.c.state == "sending")
+            self.notes.write("kill", at=at, how="for good", sending=sending)
+            figures.kills += 1
+            figures.sending += sending
+            (self.folder / "data" / "node").unlink()
+            self.world.start_engine()
+            self.load.work(4.0)
+            self._quiet(figures)
+        self.world.stop_engine()
+
+    @contextmanager
+    def _second_node(self) -> Iterator[None]:
+        """The same config on ports of its own, with a data folder, and so a name, of its own."""
+        folder = self.folder / "second"
+        (folder / "config").mkdir(parents=True, exist_ok=True)
+        config = json.loads(self.world.config.read_text("utf-8"))
+        config["listen"] = {"doors": f"127.0.0.1:{free_port()}", "console": f"127.0.0.1:{free_port()}"}
+        path = folder / "config" / "bridge.yaml"
+        path.write_text(json.dumps(config), encoding="utf-8")
+        with (folder / "engine.log").open("a", encoding="utf-8") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "bridge", "serve", "--config", str(path)],
+                env=os.environ | self.world.environment, stdout=subprocess.PIPE, stderr=log, text=True, cwd=folder,
+            )  # fmt: skip
+        assert process.stdout is not None
+        try:
+            if not process.stdout.readline().startswith('{"ready"'):
+                raise SandboxFailed(f"the second node did not start; see {folder / 'engine.log'}")
+            yield
+        finally:
+            process.terminate()
+            process.wait(30)
+            process.stdout.close()
 
     def mischief(self) -> None:
         """A few sends are refused for now, a few answers are lost, one write's answer too."""
@@ -260,6 +307,18 @@ def play(
     return results
 
 
+def two_nodes(folder: Path, *, seed: int, retry_base: float = 1.0, say: Callable[[str], None] = print) -> Figures:
+    """A node of two dies for good."""
+    with Kills("postgresql", folder, seed=seed, retry_base=retry_base) as kills:
+        figures = Figures(f"postgresql seed {seed} one of two nodes dies for good")
+        kills.for_good(figures)
+        kills.settle(figures)
+    say(str(figures))
+    for each in (*figures.problems, *figures.verdict.findings):
+        say(f"  {each}")
+    return figures
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--store", choices=stores.KINDS, default="sqlite")
@@ -269,12 +328,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--retry-base", type=float, default=30.0, help="seconds before the first redelivery; doubles")
     parser.add_argument("--per-settle", type=int, default=6, help="kills before all must become quiet and is judged")
     parser.add_argument("--rate", type=float, default=15.0, help="acts of the load a second")
+    parser.add_argument(
+        "--two-nodes", action="store_true", help="PostgreSQL: one of two nodes dies for good, nothing else"
+    )
     parser.add_argument("--folder", type=Path)
     given = parser.parse_args(arguments)
     points = {"all": POINTS, "none": ()}.get(given.points, tuple(given.points.split(",")))
     folder = given.folder or Path(tempfile.mkdtemp(prefix="bridge-faults-"))
     try:
-        found = play(
+        found = [two_nodes(folder, seed=given.seed, retry_base=given.retry_base)] if given.two_nodes else play(
             given.store, folder, seed=given.seed, points=points, random_kills=given.random,
             per_settle=given.per_settle, retry_base=given.retry_base, rate=given.rate, say=lambda line: print(line, flush=True),
         )  # fmt: skip
