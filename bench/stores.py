@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+from sqlalchemy.engine import make_url
 
 KINDS = ("sqlite", "postgresql")
 
@@ -34,6 +35,15 @@ def url(kind: str, folder: Path) -> str:
     with psycopg.connect(server.get_uri(), autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}")
     return f"postgresql+psycopg://postgres@/{name}?host={server.get_uri().partition('host=')[2]}"
+
+
+def cut(url: str) -> None:
+    """End every connection to this PostgreSQL store, as a failover or a proxy does."""
+    with psycopg.connect(_server().get_uri(), autocommit=True) as connection:
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s",
+            (make_url(url).database,),
+        )
 
 
 def server_pid(kind: str) -> int | None:

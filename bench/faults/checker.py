@@ -26,6 +26,7 @@ from bench.faults.history import CANCELLED, History, Post, Version, read
 # The rest is for two busy cores: the journal notes a POST when the pretend server gets to it.
 LATE_AFTER = 2.5
 UNSEEN = 0.25  # seconds before a kill in which an answer may not have been read any more
+SLOW = 0.5  # and so much earlier where the pretend server took its time to answer
 
 
 @dataclass(slots=True)
@@ -80,7 +81,8 @@ def _phone(history: History, reference: str) -> str:
 
 
 def _unseen(history: History, post: Post) -> bool:
-    return not post.answered or any(kill["at"] - UNSEEN <= post.at <= kill["at"] + UNSEEN for kill in history.kills)
+    early = UNSEEN + (SLOW if post.slow else 0)
+    return not post.answered or any(kill["at"] - early <= post.at <= kill["at"] + UNSEEN for kill in history.kills)
 
 
 # --- doubled ---------------------------------------------------------------------------------------------------------

@@ -49,6 +49,7 @@ class Post:
     text: str
     wamid: str
     answered: bool  # False: its answer never left, or could not be read
+    slow: bool  # its answer left up to half a second later
 
 
 @dataclass(slots=True)
@@ -181,7 +182,8 @@ def _post(line: Mapping[str, Any]) -> Post:
         telling=telling,
         text=text,
         wamid=str(ids.get("wamid")),
-        answered=line.get("status") == 200 and not line.get("fault"),
+        answered=line.get("status") == 200 and line.get("fault") in (None, "delay"),
+        slow=line.get("fault") == "delay",
     )
 
 

@@ -157,6 +157,18 @@ class Kills:
             self._quiet(figures)
         self.world.stop_engine()
 
+    def cut(self, figures: Figures, times: int) -> None:
+        """The database lives, and every connection to it is cut, again and again, under load: nobody dies."""
+        self.mischief()
+        self._start(figures)
+        for _ in range(times):
+            self.load.work(self.rng.uniform(0.5, 2.0))
+            stores.cut(self.world.store)
+        self.load.work(2.0)
+        self._quiet(figures)
+        if self.world.stop_engine() != 0:
+            figures.problems.append("SIGTERM did not end the engine with 0")
+
     @contextmanager
     def _second_node(self) -> Iterator[None]:
         """The same config on ports of its own, with a data folder, and so a name, of its own."""
@@ -319,6 +331,18 @@ def two_nodes(folder: Path, *, seed: int, retry_base: float = 1.0, say: Callable
     return figures
 
 
+def cut_connections(folder: Path, *, seed: int, times: int = 12, say: Callable[[str], None] = print) -> Figures:
+    """PostgreSQL drops every connection, `times` times."""
+    with Kills("postgresql", folder, seed=seed) as kills:
+        figures = Figures(f"postgresql seed {seed} connections cut {times} times")
+        kills.cut(figures, times)
+        kills.settle(figures)
+    say(str(figures))
+    for each in (*figures.problems, *figures.verdict.findings):
+        say(f"  {each}")
+    return figures
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--store", choices=stores.KINDS, default="sqlite")
@@ -331,15 +355,24 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--two-nodes", action="store_true", help="PostgreSQL: one of two nodes dies for good, nothing else"
     )
+    parser.add_argument(
+        "--cut", type=int, default=0, help="PostgreSQL: cut its connections so many times, nothing else"
+    )
     parser.add_argument("--folder", type=Path)
     given = parser.parse_args(arguments)
     points = {"all": POINTS, "none": ()}.get(given.points, tuple(given.points.split(",")))
     folder = given.folder or Path(tempfile.mkdtemp(prefix="bridge-faults-"))
     try:
-        found = [two_nodes(folder, seed=given.seed, retry_base=given.retry_base)] if given.two_nodes else play(
-            given.store, folder, seed=given.seed, points=points, random_kills=given.random,
-            per_settle=given.per_settle, retry_base=given.retry_base, rate=given.rate, say=lambda line: print(line, flush=True),
-        )  # fmt: skip
+        if given.two_nodes:
+            found = [two_nodes(folder, seed=given.seed, retry_base=given.retry_base)]
+        elif given.cut:
+            found = [cut_connections(folder, seed=given.seed, times=given.cut)]
+        else:
+            found = play(
+                given.store, folder, seed=given.seed, points=points, random_kills=given.random,
+                per_settle=given.per_settle, retry_base=given.retry_base, rate=given.rate,
+                say=lambda line: print(line, flush=True),
+            )  # fmt: skip
     finally:
         stores.stop()
     good = all(figures.good for figures in found)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from bench import stores
-from bench.faults.run import play
+from bench.faults.run import cut_connections, play, two_nodes
 from bridge.ledger.faults import POINTS
 
 LONG = os.environ.get("BRIDGE_FAULTS") == "long"
@@ -44,6 +44,21 @@ def test_kill(kind: str, tmp_path: Path) -> None:
     assert not problems, f"{len(problems)} of seed {SEED}: {problems[:20]}"
     assert sum(figures.kills for figures in runs) == (len(POINTS) + 50 if LONG else len(POINTS[which::2]) + 3)
     assert runs[-1].verdict.effects > 20, "too little was going on to prove anything"
+
+
+@pytest.mark.kill
+def test_connections_cut(tmp_path: Path) -> None:
+    """PostgreSQL lives and drops every connection, again and again: doors say 503, and nobody waits for a lease."""
+    figures = cut_connections(tmp_path, seed=SEED, times=12 if LONG else 4)
+    assert [*figures.problems, *figures.verdict.findings] == []
+    assert figures.verdict.effects > 20
+
+
+@pytest.mark.kill
+@pytest.mark.skipif(not LONG, reason="make faults: a lease of a minute must run out")
+def test_one_of_two_nodes_dies_for_good(tmp_path: Path) -> None:
+    figures = two_nodes(tmp_path, seed=SEED)
+    assert [*figures.problems, *figures.verdict.findings] == []
 
 
 def test_every_point_is_in_the_code() -> None:
