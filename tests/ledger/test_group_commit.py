@@ -163,6 +163,21 @@ def test_one_bad_request_does_not_cost_the_others(ledger: Ledger, monkeypatch: p
     assert counted(ledger) == (3, 3, 3)
 
 
+def test_one_poisoned_row_of_a_batch_is_kept_as_unusable(ledger: Ledger, door: Inbox) -> None:
+    """What no text column takes on either store: the row says so, the other 200 go on, and the sender hears 200."""
+    rows = [entry(b"%d" % i, sender_key=f"w{i}") for i in range(200)]
+    rows[77] = entry(b"poison", sender_key="w77", fate="ignored", reason="\ud800")
+    door.append(rows)
+    door.append(rows[:70])
+    with ledger.store.read() as connection:
+        found = connection.execute(select(inbox).where(inbox.c.fate.is_not(None))).one()
+        alarm = connection.execute(select(audit.c.subject).where(audit.c.action == "alarm")).scalar_one()
+    assert (found.fate, found.reason) == ("unusable", module.POISON)
+    assert ledger.crypto.decrypt(found.body, found.key_id, "inbox", "body", found.id) == b"poison"
+    assert alarm == f"evt_{found.id}"
+    assert counted(ledger)[:2] == (200, 200)
+
+
 def test_the_writer_outlives_anything(ledger: Ledger, door: Inbox, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object) -> None:
         raise ZeroDivisionError
