@@ -48,6 +48,7 @@ class SecondLook:
         self._site = site
         self._reader = reader
         self._judge = Judge(site, reader)
+        self._pushed, self._since = site.clock.offset, 0
 
     def again(self, row: Any, draft: Draft, business: int) -> Draft | Postponed | str | None:
         """The draft as the EHR holds it now; a reason against it; None: something is being read or applied."""
@@ -57,7 +58,7 @@ class SecondLook:
             return quiet
         if row.resource_ref is None or not self._reader.can_read(row.ehr):
             return draft
-        since = max(0, self._site.store.now() - RECENT)
+        since = self._recent()
         whats = [row.resource_ref, f"Patient/{draft.scene.patient.get('id')}"]
         state = self._reader.need(row.ehr, whats, begun_after=since)
         if isinstance(state, Failed):
@@ -69,6 +70,13 @@ class SecondLook:
         if "refused" in (visit.state, patient.state):
             return self._unconfirmed(row, draft, business)
         return self._compare(row, draft, held, addressed, visit.value, patient.value)
+
+    def _recent(self) -> int:
+        """Machine time from which on a read is recent on both clocks: business time that was pushed ages what was read."""
+        now = self._site.store.now()
+        if self._site.clock.offset != self._pushed:
+            self._pushed, self._since = self._site.clock.offset, now
+        return max(0, now - RECENT, self._since)
 
     def _held(self, row: Any) -> tuple[Any, Any, str | None]:
         """The resource, the person addressed and the patient's zone, as the ledger has them."""

@@ -145,6 +145,17 @@ def test_a_death_that_was_never_notified(bench: Bench) -> None:
     assert all(row.state == "suppressed" for row in bench.messages(outbox.c.offset.is_not(None)))
 
 
+def test_a_read_from_before_the_clock_was_pushed_confirms_nothing(bench: Bench) -> None:
+    """Seconds passed on the machine, days in business time: what was read then says nothing about now."""
+    start = MORNING + timedelta(days=5)
+    bench.clerk(visit(start))
+    bench.settle()
+    bench.ehr.change("Patient/ana", deceasedBoolean=True)
+    bench.site.clock.push(start - timedelta(days=3) - bench.site.now() + timedelta(seconds=1))
+    bench.settle()
+    assert bench.told(people.ANA_PHONE) == ["appointment_booked"]
+
+
 def test_a_cancellation_that_was_never_notified(bench: Bench) -> None:
     start = MORNING + timedelta(days=5)
     bench.clerk(visit(start))
