@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -90,7 +90,7 @@ def _page(folder: Path, lang: str, host: str, port: int, *, browser: bool) -> in
     from bridge.sandbox.demo.page import serve
     from bridge.sandbox.demo.stage import stage
 
-    with stage(folder, lang=lang, polite=True) as on:
+    with stage(folder, lang=lang, polite=True) as on, _keys() as keys:
         on.open()
         desk = Desk(on)
         server = serve(desk, host, port)
@@ -103,7 +103,7 @@ def _page(folder: Path, lang: str, host: str, port: int, *, browser: bool) -> in
 
             webbrowser.open(url)
         try:
-            for key in _keys():
+            for key in keys:
                 with desk.lock:
                     if key == "b":
                         desk.book("ana")
@@ -117,21 +117,27 @@ def _page(folder: Path, lang: str, host: str, port: int, *, browser: bool) -> in
     return DONE
 
 
-def _keys() -> Iterator[str]:
+@contextmanager
+def _keys() -> Iterator[Iterator[str]]:
     """Keys as they are pressed, until q; without a terminal, nothing until somebody stops us."""
     if not sys.stdin.isatty():
-        while True:
-            time.sleep(3600)
+        yield _none()
+        return
     import termios
     import tty
 
     held = termios.tcgetattr(sys.stdin)
     try:
-        tty.setcbreak(sys.stdin)
-        while (key := sys.stdin.read(1).lower()) not in ("q", ""):
-            yield key
+        tty.setcbreak(sys.stdin, termios.TCSADRAIN)
+        yield iter(lambda: sys.stdin.read(1).lower().replace("q", ""), "")
     finally:
         termios.tcsetattr(sys.stdin, termios.TCSADRAIN, held)
+
+
+def _none() -> Iterator[str]:
+    while True:
+        time.sleep(3600)
+        yield " "
 
 
 def _refuse(why: str) -> None:

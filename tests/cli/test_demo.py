@@ -8,6 +8,8 @@ import shutil
 import signal
 import subprocess
 import sys
+import termios
+import threading
 import time
 from datetime import date, datetime
 from pathlib import Path
@@ -62,6 +64,8 @@ def test_ends_every_process_it_started(signalled: signal.Signals, tmp_path: Path
         [*DEMO, "--script", "14", "--keep", str(tmp_path / "kept")], stdout=subprocess.PIPE, text=True
     ) as demo:
         assert demo.stdout is not None
+        too_long = threading.Timer(60, demo.kill)
+        too_long.start()
         for line in demo.stdout:
             if "Start" in line:
                 break
@@ -69,6 +73,7 @@ def test_ends_every_process_it_started(signalled: signal.Signals, tmp_path: Path
         assert len(children) >= 3  # EHR, WhatsApp, engine
         demo.send_signal(signalled)
         assert demo.wait(30) != 0
+        too_long.cancel()
     gone, alive = psutil.wait_procs(children, timeout=5)
     assert alive == []
     assert len(gone) == len(children)
@@ -104,3 +109,34 @@ def test_the_words_written_out_by_hand_are_those_of_the_calendar(lang: str) -> N
             today = date.fromordinal(at.toordinal() - day % 5)
             said = formatters.words("relative.day", [at.isoformat()], lang, ZoneInfo(zone), today)
             assert expected.away(at.date(), today, lang) == said
+
+
+def test_keys_in_a_terminal(tmp_path: Path) -> None:
+    """b books, r goes on to the reminder, q ends it; the terminal is left as it was."""
+    ours, theirs = os.openpty()
+    command = [*DEMO, "--no-browser", "--keep", str(tmp_path / "kept")]
+    before = termios.tcgetattr(theirs)
+    with subprocess.Popen(command, stdin=theirs, stdout=subprocess.PIPE, text=True) as demo:
+        assert demo.stdout is not None
+        too_long = threading.Timer(100, demo.kill)
+        too_long.start()
+        assert "http://127.0.0.1:" in demo.stdout.readline()
+        assert "Press b to book" in demo.stdout.readline()
+        os.write(ours, b"b")
+        assert "booked a visit for Ana" in demo.stdout.readline()
+        journal = tmp_path / "kept" / "whatsapp.jsonl"
+        deadline = time.monotonic() + 20
+        while "appointment_booked" not in journal.read_text(encoding="utf-8"):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        os.write(ours, b"r")
+        assert "it is" in demo.stdout.readline()
+        while "appointment_reminder" not in journal.read_text(encoding="utf-8"):
+            assert time.monotonic() < deadline + 20
+            time.sleep(0.1)
+        os.write(ours, b"q")
+        assert demo.wait(30) == 0
+        too_long.cancel()
+    assert termios.tcgetattr(theirs) == before
+    os.close(ours)
+    os.close(theirs)

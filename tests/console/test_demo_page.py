@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -30,7 +31,10 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     command = [sys.executable, "-m", "bridge", "demo", "--no-browser", "--keep", str(folder)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True) as demo:
         assert demo.stdout is not None
+        too_long = threading.Timer(90, demo.kill)
+        too_long.start()
         found = re.search(r"http://\S+", demo.stdout.readline())
+        too_long.cancel()
         assert found is not None
         yield found[0]
         demo.terminate()
