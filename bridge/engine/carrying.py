@@ -22,6 +22,7 @@ from bridge.ledger import audit
 from bridge.ledger.clock import from_us
 from bridge.ledger.lanes import upsert
 from bridge.ledger.tables import attempt, inbox, mark, outbox, person, resource, turn, write
+from bridge.mappers import formatters
 from bridge.mappers.events import RESOURCES, same
 from bridge.outbound.content import Content
 
@@ -116,8 +117,35 @@ class Carrying:
                 reply=REPLY[row.verb],
                 apply=lambda c, now: self._own_revision(c, row, result.resource, result.etag),
             )
-        state = "refused" if isinstance(result, writeback.Refused) else "held"
-        return self.not_done(row, Outcome(state, result.reason))
+        if isinstance(result, writeback.Held):
+            return self.not_done(row, Outcome("held", result.reason))
+        refused = self.not_done(row, Outcome("refused", result.reason))
+        return refused if result.visit == "as it was" else self._overtaken(row, wanted, result, refused)
+
+    def _overtaken(self, row: Any, wanted: Mapping[str, Any], result: writeback.Refused, refused: Outcome) -> Outcome:
+        """The visit is another than the patient decided about: they read what it is now, and it is applied as news even
+        if the EHR never notifies it."""
+        reply, fields = "no_longer", self._now_at(row, wanted, result.held)
+        if fields is not None:
+            reply = "changed_since"
+
+        def apply(connection: Connection, now: int) -> None:
+            if refused.apply is not None:
+                refused.apply(connection, now)
+            self._read_again(connection, row)
+
+        return replace(refused, reply=reply, fields=fields or {}, apply=apply)
+
+    def _now_at(self, row: Any, wanted: Mapping[str, Any], held: Mapping[str, Any] | None) -> dict[str, str] | None:
+        """Day and time of the visit as the EHR holds it, in the patient's words; None for one that does not take place."""
+        try:
+            visit = RESOURCES["Appointment"].from_json(msgspec.json.decode(self._projected(row.ehr, held or {})))
+        except UnreadableResource:
+            return None
+        if visit.status not in ("booked", "pending") or visit.start is None or wanted["patient"] not in visit.patients:
+            return None
+        how = wanted["language"], wanted.get("zone") or self._site.settings.site.zone
+        return {"day": formatters.day(visit.start, *how), "time": formatters.time(visit.start, *how)}
 
     @staticmethod
     def not_done(row: Any, outcome: Outcome) -> Outcome:

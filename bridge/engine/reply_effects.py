@@ -216,6 +216,7 @@ def _command(
         "start": visit.start.isoformat(),
         "day": visit.day,
         "time": visit.time,
+        "zone": loaded.zone,
         "wa_id": thread.wa_id,
         "user_id": thread.user_id,
         "language": thread.language,

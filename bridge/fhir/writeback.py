@@ -9,7 +9,7 @@ Source: https://hl7.org/fhir/R4/http.html#concurrency, reference/fhir.md §7 and
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Protocol
 
 from bridge.errors import EhrRefused, EhrUnreachable
@@ -60,6 +60,8 @@ class Refused:
     """Final: the patient is told that it did not work."""
 
     reason: str
+    visit: Literal["as it was", "another", "gone"] = field(default="as it was", compare=False)  # against what was decided on
+    held: Mapping[str, Any] | None = field(default=None, compare=False)  # the EHR's copy of one that is another now
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,14 +115,14 @@ def carry_out(
         try:
             held = client.read(reference)
             if not isinstance(held, Resource):
-                return Refused("the visit is not in the EHR any more")
+                return Refused("the visit is not in the EHR any more", "gone")
             change = decide_on(
                 held.resource, verb, patient, actor, expected, local=client.local, fhir_version=fhir_version
             )
             if isinstance(change, AlreadySo):
                 return Done(held.etag, held.resource, written=sent)
             if isinstance(change, Refusal):
-                return Refused(change.reason)
+                return Refused(change.reason, "another", held.resource)
             if held.etag is None:
                 return Held("the EHR gives no version, so a write could overwrite somebody else's")
             if about_to_write is not None:

@@ -137,24 +137,45 @@ def test_somebody_was_faster(bench: Bench, status: int) -> None:
     assert own_status(bench) == "accepted"
 
 
-def test_moved_in_that_moment(bench: Bench) -> None:
-    """What the patient agreed to is no longer what it is: nothing is written, a person looks, the move is told."""
+@pytest.mark.parametrize("notified", [True, False])
+def test_moved_in_that_moment(bench: Bench, notified: bool) -> None:
+    """What the patient agreed to is no longer what it is: nothing is written, a person looks, the move is told.
+
+    Also where the EHR never notifies it: the write has seen it.
+    """
     bubble = booked(bench)
 
     def moves(reference: str) -> None:
         if reference == "Appointment/a1":
             bench.ehr.before_write = lambda _: None
-            bench.notify(bench.ehr.put(visit(1)))
+            moved = bench.ehr.put(visit(1))
+            if notified:
+                bench.notify(moved)
 
     bench.ehr.before_write = moves
     confirm(bench, bubble)
     bench.settle()
     assert own_status(bench) == "needs-action"
-    assert sorted(words(bench)[1:]) == sorted(["not_done", MOVED])
+    assert sorted(words(bench)[1:]) == sorted(["changed_since", MOVED])
     assert bench.open_turns()
     bench.clerk(visit())  # moved back: an echo of a write that never was must not swallow it
     bench.settle()
     assert words(bench).count(MOVED) == 2
+
+
+def test_cancelled_in_that_moment(bench: Bench) -> None:
+    """The desk cancels while the patient confirms, and nobody notifies it: it is not "unchanged"."""
+    bubble = booked(bench)
+
+    def cancels(reference: str) -> None:
+        if reference == "Appointment/a1":
+            bench.ehr.before_write = lambda _: None
+            bench.ehr.change("Appointment/a1", status="cancelled")
+
+    bench.ehr.before_write = cancels
+    confirm(bench, bubble)
+    bench.settle()
+    assert words(bench) == [BOOKED, "no_longer", CANCELLED]
 
 
 def test_the_place_changed_in_that_moment(bench: Bench) -> None:
