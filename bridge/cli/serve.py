@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import threading
+from types import TracebackType
 from typing import Any
 
 from bridge.cli import DEFAULT_CONFIG, ConfigOption
@@ -20,6 +21,7 @@ from bridge.settings import load_settings
 KEYS = ("cause", "node", "error", "event", "events", "message_id", "subject", "requests", "ehr", "type", "write")
 
 
+FLASK = ("bridge.doors", "bridge.console")  # its loggers bear our applications' names, its words are its own
 ARENA_MAX = -8  # M_ARENA_MAX of malloc.h
 
 
@@ -29,7 +31,7 @@ class _Lines(logging.Formatter):
             "at": self.formatTime(record),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": _phrase(record),
         }
         line |= {key: getattr(record, key) for key in KEYS if hasattr(record, key)}
         if record.exc_info and record.exc_info[0] is not None:
@@ -42,11 +44,26 @@ class _Lines(logging.Formatter):
         return json.dumps(line, default=str)
 
 
+def _phrase(record: logging.LogRecord) -> str:
+    """What is said. Libraries put paths, values and whole exceptions into theirs: only their fixed words are kept."""
+    if record.name.startswith("bridge.") and record.name not in FLASK:
+        return record.getMessage()
+    return str(record.msg).partition("\n")[0][:200]
+
+
+def _died(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
+    """Python would print the exception's own words."""
+    if error is not None and not issubclass(kind, KeyboardInterrupt | SystemExit):
+        logging.getLogger(__name__).critical("something died", exc_info=(kind, error, trace))
+
+
 def set_up_logging() -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Lines())
+    threading.excepthook = lambda args: _died(args.exc_type, args.exc_value, args.exc_traceback)
+    sys.unraisablehook = lambda args: _died(args.exc_type, args.exc_value, args.exc_traceback)
     logging.basicConfig(level=os.environ.get("BRIDGE_LOG", "INFO").upper(), handlers=[handler], force=True)
-    for quiet in ("alembic", "urllib3", "asyncio", "werkzeug"):
+    for quiet in ("alembic", "apscheduler", "urllib3", "asyncio", "werkzeug"):
         logging.getLogger(quiet).setLevel(logging.WARNING)
 
 

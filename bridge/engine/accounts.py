@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection, select
@@ -16,7 +18,15 @@ from bridge.ledger import lanes
 from bridge.ledger.tables import inbox, number, portfolio, template
 
 TIERS = {"TIER_250": 250, "TIER_2K": 2_000, "TIER_10K": 10_000, "TIER_100K": 100_000}
+# How Meta spells its fields and its events; anything else stays in the encrypted body.
+_WORD = re.compile(r"[a-z0-9_]{1,60}|[A-Z0-9_]{1,60}")
+_LANGUAGE = re.compile(r"[A-Za-z]{2,3}([_-][A-Za-z0-9]{2,8})*")
 STOPS = frozenset({"ACCOUNT_RESTRICTION", "DISABLED_UPDATE", "ACCOUNT_VIOLATION"})
+
+
+def meta_word(value: str | None) -> str:
+    """A field or event as it may stand in a clear column or a log line."""
+    return value if value is not None and _WORD.fullmatch(value) else "unknown"
 
 
 class Accounts:
@@ -52,8 +62,9 @@ class Accounts:
 
     def _apply(self, connection: Connection, update: Update, now: int) -> tuple[str, str]:
         if not isinstance(update, Account):
-            return "ignored", f"{update.kind}: kept, nothing here acts on it"
-        field = update.where.field or "unknown"
+            return "ignored", f"{meta_word(update.kind)}: kept, nothing here acts on it"
+        field = meta_word(update.where.field)
+        update = replace(update, event=meta_word(update.event) if update.event else None)
         value: Mapping[str, Any] = update.raw if isinstance(update.raw, dict) else {}
         if field == "message_template_status_update" and update.event:
             self._template(connection, update, value, now)
@@ -67,12 +78,12 @@ class Accounts:
         if field == "account_update" and update.event in STOPS:
             self._site.alarm(connection, f"waba {field}", f"Meta reports {update.event}: look at the account")
             return "applied", str(update.event)
-        return "ignored", f"{field[:60]}: kept, nothing here acts on it"
+        return "ignored", f"{field}: kept, nothing here acts on it"
 
     def _template(self, connection: Connection, update: Account, value: Mapping[str, Any], now: int) -> None:
         name = value.get("message_template_name")
         language = value.get("message_template_language")
-        if not isinstance(name, str) or not isinstance(language, str):
+        if not isinstance(name, str) or not isinstance(language, str) or not _LANGUAGE.fullmatch(language):
             return
         if name not in self._site.content.catalogue.templates:
             return  # somebody else's template of the same account: no name of it is stored

@@ -22,6 +22,15 @@ MAX_DEPTH = 200  # FHIR of real senders stays under 30; a walk without a limit i
 MAX_KEY = 256  # characters; the longest element name of R5 has 37
 MAX_CONTAINERS = 150_000  # objects and lists; 5 MB of dense FHIR has 120,000, and only a flood has more
 DIAGNOSED = 64 * 1024  # bytes: up to here a duplicate key is named; above, it is only refused
+# What a duplicate may be called by in a clear column; any other key could be somebody's name.
+_ELEMENTS = (
+    "resourceType id meta versionId lastUpdated status start end created participant actor reference subject patient "
+    "type entry resource fullUrl request response method url link code coding system value display text identifier "
+    "extension name family given telecom use rank period birthDate active contact communication language category "
+    "dateTime provision policyRule scope issued conclusion result performer basedOn focus notificationEvent "
+    "subscription topic parameter part eventNumber timestamp additionalContext"
+)
+_NAMED = frozenset(_ELEMENTS.split())
 BOM = b"\xef\xbb\xbf"
 
 
@@ -91,7 +100,7 @@ def _name_duplicate(body: bytes) -> str:
 
     if len(body) <= DIAGNOSED:
         json.loads(body, object_pairs_hook=note)
-    named = duplicates[0] if duplicates and re.fullmatch(r"[A-Za-z_]{1,40}", duplicates[0]) else "a key"
+    named = next((key for key in duplicates if key in _NAMED or re.fullmatch(r"[a-z]{1,2}", key)), "a key")
     return f"duplicate key: {named} stands twice in one object"
 
 
