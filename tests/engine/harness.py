@@ -12,6 +12,7 @@ import hmac
 import json
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from bridge.engine.content import load_content
 from bridge.engine.pump import Pump
 from bridge.engine.reads import Reader
 from bridge.engine.recorded import Recorded
-from bridge.engine.site import Site
+from bridge.engine.site import Content, Site
 from bridge.engine.writes import Writer
 from bridge.fhir.dialects import DIALECTS
 from bridge.fhir.notification import Push, read, split
@@ -77,6 +78,15 @@ class PushedStore(Store):
     def now(self, connection: Connection | None = None) -> int:
         return super().now(connection) + self.ahead
 
+    def hurry(self) -> None:
+        """Nothing here outlives its test, so no commit waits for the disk."""
+        if self.dialect == "sqlite":
+            self._write_engine.raw_connection().driver_connection.execute("PRAGMA synchronous=OFF")  # type: ignore[union-attr]
+            return
+        with self.write() as connection:
+            connection.execute(text(f"ALTER DATABASE {self.url.database} SET synchronous_commit TO off"))
+        self._write_engine.dispose()
+
 
 def settings_for(folder: Path, url: str, **changes: Any) -> Settings:
     """Settings as a site writes them; keyword arguments replace top-level keys, `site` and `ehr` are merged."""
@@ -125,6 +135,17 @@ def settings_for(folder: Path, url: str, **changes: Any) -> Settings:
     return load_settings(path, ENVIRON)
 
 
+_CONTENT: dict[object, Content] = {}
+
+
+def content_of(settings: Settings) -> Content:
+    """The shipped mappings and words, read once for all workbenches that speak the same languages."""
+    key = (settings.site.languages, settings.fhir_versions, settings.part("mappings"))
+    if key not in _CONTENT:
+        _CONTENT[key] = load_content(settings)
+    return replace(_CONTENT[key], version=settings.version)
+
+
 class Bench:
     """One engine on the workbench."""
 
@@ -135,12 +156,14 @@ class Bench:
         url = store_url(kind, folder)
         self.settings = settings = settings_for(folder, url, **changes)
         self.store = PushedStore(url)
+        if inline:
+            self.store.hurry()
         migrate(self.store)
         self.crypto = Crypto(settings.security.data_keys, settings.security.index_key)
         self.ehr, self.whatsapp = FakeEhr(), FakeWhatsApp()
         clients: dict[str, Any] = {"main": self.ehr} if settings.ehrs["main"].base_url else {}
         self.site = Site(
-            settings, self.store, self.crypto, Ids(), Clock(at), "node", load_content(settings), clients
+            settings, self.store, self.crypto, Ids(), Clock(at), "node", content_of(settings), clients
         )  # fmt: skip
         self.inbox = Inbox(self.store, self.crypto, self.site.ids, settings.version, lambda: None)
         self.reader = Reader(clients, self.store.now, lambda: self.applier.answered())  # noqa: PLW0108
