@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, and_, bindparam, select, update
+from sqlalchemy import Connection, Text, and_, bindparam, cast, literal, select, update
 
 from bridge.engine.pokes import hint_row
 from bridge.engine.reads import Found, Reader
@@ -20,7 +20,6 @@ from bridge.fhir.client import EhrClient, Missing
 from bridge.fhir.versions import freshness, version_of
 from bridge.ledger import audit
 from bridge.ledger.clock import from_us
-from bridge.ledger.lanes import upsert
 from bridge.ledger.tables import attempt, inbox, mark, outbox, person, resource, turn, write
 from bridge.mappers import formatters
 from bridge.mappers.events import RESOURCES, same
@@ -39,11 +38,10 @@ _OUT = (  # all that a Communication of ours is made of, in one query: one is wr
     .select_from(outbox)
     .outerjoin(_patient, _patient.c.id == outbox.c.patient_id)
     .outerjoin(_recipient, _recipient.c.id == outbox.c.person_id)
-    .outerjoin(mark, mark.c.key == bindparam("known"))
+    .outerjoin(mark, mark.c.key == literal("communication:") + cast(outbox.c.id, Text))
     .outerjoin(attempt, and_(attempt.c.message == outbox.c.id, attempt.c.body.is_not(None)))
-    .where(outbox.c.id == bindparam("message"))
-    .order_by(attempt.c.n.desc())
-    .limit(1)
+    .where(outbox.c.id.in_(bindparam("messages", expanding=True)))
+    .order_by(attempt.c.n)
 )  # fmt: skip
 
 
@@ -57,6 +55,7 @@ class Outcome:
     reply: str | None = None
     fields: Mapping[str, str] = field(default_factory=dict)
     apply: Callable[[Connection, int], None] | None = None  # further rows, in the recording transaction
+    known: str | None = None  # "Communication/c1": where the EHR keeps what was projected
 
 
 class Carrying:
@@ -66,8 +65,8 @@ class Carrying:
         self._site = site
         self._reader = reader
 
-    def carry(self, row: Any) -> Outcome:
-        """Do it.
+    def carry(self, row: Any, *, look_first: bool = False) -> Outcome:
+        """Do it. `look_first`: an earlier try may have reached the EHR, whatever its row says.
 
         Raises: EhrUnreachable, EhrRefused.
         """
@@ -79,7 +78,7 @@ class Carrying:
         if row.verb in ("stop", "start"):
             return self._consent(row, client)
         if row.verb == "communication":
-            return self._out(row, client)
+            return self._out(row, client, look_first=look_first)
         return self._in(row, client)
 
     # --- a patient's decision about a visit ------------------------------------------------------------------------
@@ -261,12 +260,45 @@ class Carrying:
 
     # --- communications --------------------------------------------------------------------------------------------
 
-    def _out(self, row: Any, client: EhrClient) -> Outcome:
+    def carry_together(self, ehr: str, rows: Sequence[Any]) -> list[Outcome | None]:
+        """New Communications of one EHR as one batch Bundle; None for those that must be carried by themselves.
+
+        Raises: EhrUnreachable, EhrRefused.
+        """
+        messages = self._messages([row.message_id for row in rows])
+        outcomes: list[Outcome | None] = []
+        entries: list[dict[str, Any]] = []
+        places: list[int] = []
+        for row in rows:
+            message = messages.get(row.message_id)
+            built = self._built(row, message)
+            outcomes.append(built if isinstance(built, Outcome) else None)
+            if not isinstance(built, Outcome) and message is not None and message.known is None:
+                system, value = built["identifier"][0]["system"], built["identifier"][0]["value"]
+                only = {"method": "POST", "url": "Communication", "ifNoneExist": f"identifier={system}|{value}"}
+                entries.append({"request": only, "resource": built})
+                places.append(len(outcomes) - 1)
+        if entries:
+            for place, answer in zip(places, self._site.clients[ehr].batch(entries), strict=True):
+                if answer.status == 201 and (answer.reference or "").startswith("Communication/"):
+                    outcomes[place] = Outcome("done", known=answer.reference)
+        return outcomes
+
+    def _messages(self, ids: Sequence[int]) -> dict[int, Any]:
+        """What Communications are made of, by message; of several attempts the newest that was answered."""
+        with self._site.store.read() as connection:
+            return {row.id: row for row in connection.execute(_OUT, {"messages": list(ids)})}
+
+    def _out(self, row: Any, client: EhrClient, *, look_first: bool) -> Outcome:
+        message = self._messages([row.message_id]).get(row.message_id)
+        built = self._built(row, message)
+        if isinstance(built, Outcome) or message is None:
+            return built if isinstance(built, Outcome) else Outcome("merged", "the message is gone")
+        return self._project(row, client, built, known=message.known, look_first=look_first)
+
+    def _built(self, row: Any, message: Any) -> dict[str, Any] | Outcome:
+        """The Communication, or why there is to be none."""
         site = self._site
-        with site.store.read() as connection:
-            message = connection.execute(
-                _OUT, {"message": row.message_id, "known": f"communication:{row.message_id}"}
-            ).first()
         if message is None:
             return Outcome("merged", "the message is gone")
         if site.settings.ehrs[row.ehr].writeback.communication != "create":
@@ -283,7 +315,7 @@ class Carrying:
                 message.proof, message.proof_key, "attempt", "body", f"{message.id}.{message.n}"
             )
             wamid = msgspec.json.decode(plain).get("wamid")
-        built = build.communication_out(
+        return build.communication_out(
             message=f"msg_{message.id}",
             state=message.state,
             patient=patient,
@@ -296,7 +328,6 @@ class Carrying:
             category="reminder" if message.offset else "notification",
             sender=site.settings.site.name,
         )
-        return self._project(row, client, built, known=message.known)
 
     def _in(self, row: Any, client: EhrClient) -> Outcome:
         site = self._site
@@ -317,21 +348,14 @@ class Carrying:
         )
         return self._project(row, client, built)
 
-    def _project(self, row: Any, client: EhrClient, built: dict[str, Any], *, known: str | None = None) -> Outcome:
+    def _project(
+        self, row: Any, client: EhrClient, built: dict[str, Any], *, known: str | None = None, look_first: bool = False
+    ) -> Outcome:
         """Create it, or bring the one that is there to it; a create whose answer was lost is searched first."""
-        written = projection.project(client, built, known=known, look_first=row.attempts > 0)
+        written = projection.project(client, built, known=known, look_first=look_first or row.attempts > 0)
         if isinstance(written, Missing):
             return Outcome("merged", "somebody deleted it in the EHR")
-        reference = written.reference
-
-        def note(connection: Connection, now: int) -> None:
-            if row.verb == "communication" and reference is not None:
-                statement = upsert(connection.dialect.name)(mark).values(
-                    key=f"communication:{row.message_id}", value=reference, at=now
-                )
-                connection.execute(statement.on_conflict_do_nothing(index_elements=["key"]))
-
-        return Outcome("done", apply=note)
+        return Outcome("done", known=written.reference if row.verb == "communication" else None)
 
     def _known(self, key: str) -> str | None:
         with self._site.store.read() as connection:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -22,12 +22,14 @@ from bridge.engine.site import Site
 from bridge.errors import BridgeError, EhrRefused, EhrUnreachable
 from bridge.ledger import faults, lanes, outbox
 from bridge.ledger.clock import SECOND
+from bridge.ledger.rows import insert_many
 from bridge.ledger.store import passing
-from bridge.ledger.tables import resource, write
+from bridge.ledger.tables import mark, resource, write
 
 log = logging.getLogger(__name__)
 
 WORKERS = 4
+BATCH = 4  # times as many where the EHR takes a batch Bundle
 ROOM = 4 * WORKERS  # writes claimed and not done: a command asked for now waits behind these
 TELL_LOOK = SECOND // 2  # between two looks for commands that take long
 LEASE = 120 * SECOND  # a command's three reads and writes, each within the client's deadline
@@ -46,6 +48,7 @@ class Writer:
         self._carrying = Carrying(site, reader)
         self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="ehr-write")
         self._flying = 0
+        self._no_batch: set[str] = set()  # EHRs that refused a batch Bundle
         self._last_told = 0
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="writes", daemon=True)
@@ -81,18 +84,40 @@ class Writer:
         if now - self._last_told >= TELL_LOOK:
             self._tell_requested()
             self._last_told = now
+        most = ROOM if self._no_batch else ROOM * BATCH
         with self._lock:
-            room = ROOM - self._flying
-        if room < ROOM // 2:  # half of it is still to do: one claim for many costs less than one for each
+            room = most - self._flying
+        if room < most // 2:  # half of it is still to do: one claim for many costs less than one for each
             return 0
         rows = self._claim(room)
-        for row in rows:
-            with self._lock:
-                self._flying += 1
+        with self._lock:
+            self._flying += len(rows)
+        alone, together = self._parted(rows)
+        for row in alone:
             self._pool.submit(self._work, row)
+        for ehr, some in together:
+            self._pool.submit(self._work_together, ehr, some)
         if rows:
             faults.point("write_after_claim")
         return len(rows)
+
+    def _parted(self, rows: Sequence[Any]) -> tuple[list[Any], list[tuple[str, list[Any]]]]:
+        """What is written by itself, and new Communications that go as one batch."""
+        alone: list[Any] = []
+        by_ehr: dict[str, list[Any]] = {}
+        for row in rows:
+            first = row.verb == "communication" and row.attempts == 0
+            if first and row.ehr in self._site.clients and row.ehr not in self._no_batch:
+                by_ehr.setdefault(row.ehr, []).append(row)
+            else:
+                alone.append(row)
+        together: list[tuple[str, list[Any]]] = []
+        for ehr, some in by_ehr.items():
+            if len(some) == 1:
+                alone += some
+            else:
+                together.append((ehr, some))
+        return alone, together
 
     def _claim(self, room: int) -> list[Any]:
         """Due writes, at most one per resource and in the order asked; a dead owner's are taken over."""
@@ -136,21 +161,53 @@ class Writer:
         try:
             outcome = self._carry(row)
             faults.point("write_after_call_before_record")
-            self._record_surely(row, outcome)
+            self._settle(row, outcome)
         except SQLAlchemyError as error:
             log.warning("a write's outcome waits for its lease", extra={"error": type(error).__name__})
         except Exception:
             log.exception("a write failed", extra={"write": row.id})
         finally:
-            with self._lock:
-                self._flying -= 1
-                look = ROOM - self._flying >= ROOM // 2
-            if look:
-                self._site.wake_writes.set()
+            self._landed(1)
 
-    def _carry(self, row: Any) -> Outcome:
+    def _landed(self, count: int) -> None:
+        with self._lock:
+            self._flying -= count
+            look = self._flying <= (ROOM if self._no_batch else ROOM * BATCH) // 2
+        if look:
+            self._site.wake_writes.set()
+
+    def _work_together(self, ehr: str, rows: Sequence[Any]) -> None:
         try:
-            return self._carrying.carry(row)
+            outcomes = self._carry_together(ehr, rows)
+            faults.point("write_after_call_before_record")
+            done = [(row, outcome) for row, outcome in zip(rows, outcomes, strict=True) if outcome is not None]
+            self._surely(lambda: self._record_together(done))
+            left = [row for row, outcome in zip(rows, outcomes, strict=True) if outcome is None]
+            for row in left:  # there already, or refused inside the batch: each for itself, and looked for first
+                self._settle(row, self._carry(row, look_first=True))
+        except SQLAlchemyError as error:
+            log.warning("outcomes of writes wait for their lease", extra={"error": type(error).__name__})
+        except Exception:
+            log.exception("writes failed", extra={"write": rows[0].id})
+        finally:
+            self._landed(len(rows))
+
+    def _carry_together(self, ehr: str, rows: Sequence[Any]) -> list[Outcome | None]:
+        try:
+            return self._carrying.carry_together(ehr, rows)
+        except EhrUnreachable as error:
+            reason = f"the EHR cannot be reached: {error}"
+            return [Outcome("asked", reason, retry_after=error.retry_after) for _ in rows]
+        except EhrRefused:
+            self._no_batch.add(ehr)
+            log.info("this EHR takes no batch: Communications go one by one", extra={"ehr": ehr})
+        except Exception:
+            log.exception("carrying out writes failed", extra={"write": rows[0].id})
+        return [None for _ in rows]
+
+    def _carry(self, row: Any, *, look_first: bool = False) -> Outcome:
+        try:
+            return self._carrying.carry(row, look_first=look_first)
         except EhrUnreachable as error:
             return Outcome("asked", f"the EHR cannot be reached: {error}", retry_after=error.retry_after)
         except EhrRefused as error:
@@ -162,18 +219,36 @@ class Writer:
             failed = Outcome("held", f"could not be carried out: {type(error).__name__}")
         return self._carrying.not_done(row, failed) if row.verb in REPLY else failed
 
-    def _record_surely(self, row: Any, outcome: Outcome) -> None:
+    def _settle(self, row: Any, outcome: Outcome) -> None:
+        self._surely(lambda: self._record(row, outcome))
+
+    def _surely(self, record: Callable[[], None]) -> None:
         """The EHR has answered: what it said is not thrown away because the database is busy or away for a moment."""
         for wait in RECORD_AGAIN:
             try:
-                self._record(row, outcome)
+                record()
                 return
             except SQLAlchemyError as error:
                 if not passing(error):
                     raise
                 log.warning("a write's outcome is recorded again", extra={"error": type(error).__name__})
                 self._site.stopping.wait(wait)
-        self._record(row, outcome)
+        record()
+
+    def _record_together(self, results: Sequence[tuple[Any, Outcome]]) -> None:
+        """Communications that are done, in a handful of statements; whatever else came of one is recorded by itself."""
+        done = {row.id: (row, outcome) for row, outcome in results if outcome.state == "done"}
+        if done:
+            with self._site.store.write() as connection:
+                now = self._site.store.now(connection)
+                settled = {"state": "done", "reason": None, "owner": None, "lease_until": 0, "settled_at": now}
+                ours = update(write).where(write.c.id.in_(sorted(done)), write.c.state == "sending")
+                changed = sorted(connection.execute(ours.values(**settled).returning(write.c.id)).scalars())
+                self._again(connection, changed, now)
+                self._remember(connection, [done[i] for i in changed], now)
+        for row, outcome in results:
+            if row.id not in done:
+                self._record(row, outcome)
 
     def _record(self, row: Any, outcome: Outcome) -> None:
         site = self._site
@@ -195,7 +270,8 @@ class Writer:
             if changed.rowcount != 1:
                 return  # somebody else took it over and was first
             if row.kind == "projection" and outcome.state == "done":
-                self._again(connection, row, now)
+                self._again(connection, [row.id], now)
+                self._remember(connection, [(row, outcome)], now)
             if outcome.state in ("held", "refused"):
                 site.alarm(connection, f"write {row.id}", "a write to the EHR did not happen", verb=row.verb)
             if outcome.apply is not None:
@@ -208,9 +284,19 @@ class Writer:
             site.wake_apply.set()
 
     @staticmethod
-    def _again(connection: Any, row: Any, now: int) -> None:
+    def _remember(connection: Any, results: Sequence[tuple[Any, Outcome]], now: int) -> None:
+        """Where the EHR keeps our Communications: the next change of one goes there."""
+        kept = [
+            {"key": f"communication:{row.message_id}", "value": outcome.known, "at": now}
+            for row, outcome in results
+            if outcome.known is not None
+        ]
+        insert_many(connection, mark, kept, unless="key")
+
+    @staticmethod
+    def _again(connection: Any, ids: Sequence[int], now: int) -> None:
         """What it tells has changed while it was being written."""
-        stale = update(write).where(write.c.id == row.id, write.c.told == projections.AGAIN)
+        stale = update(write).where(write.c.id.in_(ids), write.c.told == projections.AGAIN)
         connection.execute(stale.values(state="asked", told=None, settled_at=None, next_at=now))
 
     def _lock_lane(self, connection: Any, row: Any) -> None:

@@ -111,7 +111,7 @@ class Store:
                 cursor.execute("PRAGMA journal_mode=WAL")
                 cursor.execute("PRAGMA synchronous=FULL")
                 cursor.execute("PRAGMA wal_autocheckpoint=4000")
-            cursor.execute("PRAGMA cache_size=-16000")
+            cursor.execute(f"PRAGMA cache_size={-2000 if readonly else -16000}")  # kB; readers are many
             cursor.execute("PRAGMA temp_store=MEMORY")
             cursor.close()
             return connection
