@@ -60,7 +60,8 @@ class Refused:
     """Final: the patient is told that it did not work."""
 
     reason: str
-    visit: Literal["as it was", "another", "gone"] = field(default="as it was", compare=False)  # against what was decided on
+    # whether the visit itself is still the one that was decided about
+    visit: Literal["as it was", "another", "gone"] = field(default="as it was", compare=False)
     held: Mapping[str, Any] | None = field(default=None, compare=False)  # the EHR's copy of one that is another now
 
 
