@@ -169,7 +169,7 @@ class Judge:
             return Waiting(state.reason, _back_off(max(event.tries for event in hints)))
         answer = self._reader.get(group.ehr, group.reference, begun_after=arrived)
         if state == "pending" or not isinstance(answer, Found):
-            return Pending(group.ehr, (group.reference,))
+            return self._so_far(group, row, hints) or Pending(group.ehr, (group.reference,))
         held = self.held(row, kind)
         if truth.cause is not None:
             truth.fates.append(Fate(truth.cause, "merged", "answered by a read"))
@@ -194,6 +194,15 @@ class Judge:
         else:
             truth.projection, truth.cause = gone, cause
         return truth
+
+    def _so_far(self, group: Group, row: Row[Any] | None, hints: Sequence[Event]) -> Truth | Pending | Waiting | None:
+        """An answer that serves the earlier events only: they need not wait until a busy resource is quiet for once."""
+        first = min(event.received_at for event in hints)
+        answer = self._reader.get(group.ehr, group.reference, begun_after=first)
+        if not isinstance(answer, Found):
+            return None
+        served = [event for event in group.events if event.received_at <= answer.begun_at]
+        return self.judge(Group(group.ehr, group.reference, group.key, served), row)
 
     def _read_found(
         self, group: Group, row: Row[Any] | None, truth: Truth, answer: Found, held: Any, cause: int

@@ -265,3 +265,21 @@ def test_moved_back_when_no_reminder_can_be_armed_is_merged(bench: Bench) -> Non
     bench.settle()
     assert told(bench) == [BOOKED]
     assert bench.fates()[-1] == ("merged", "back to what the patient was told")
+
+
+def test_a_resource_that_is_never_quiet(bench: Bench) -> None:
+    """Each read meets the next push: what was pushed before the read began is applied all the same."""
+    bench.ehr.put(visit())
+
+    def another(reference: str) -> None:
+        if reference == "Appointment/a1":
+            bench.hint("Appointment/a1")
+
+    bench.ehr.during_read = another
+    bench.hint("Appointment/a1")
+    for _ in range(12):
+        bench.applier.once()
+    assert bench.messages(outbox.c.mapping == "appointment-booked")
+    bench.ehr.during_read = lambda _: None
+    bench.settle()
+    assert told(bench) == [BOOKED]
