@@ -363,7 +363,7 @@ class News:
         for event in events:
             mappings = [m for m in wanted if m.event == event]
             if not mappings:
-                if not site.content.mappings.for_event(event):
+                if kind != "Consent" and not site.content.mappings.for_event(event):
                     reasons.append(f"no mapping for {event}")
                 continue
             for mapping in mappings:
