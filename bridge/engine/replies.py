@@ -101,7 +101,10 @@ class Replies:
         languages = self._site.settings.site.languages
         stops = [one for one in waiting if any(words.stops(one.reply.text, lang) for lang in languages)]
         rest = [one for one in waiting if one not in stops]
-        commands = any(one.reply.kind in ("tap", "answer") for one in rest)
+        commands = any(
+            one.reply.kind in ("tap", "answer") or any(words.starts(one.reply.text, lang) for lang in languages)
+            for one in rest
+        )
         if commands and max(one.received_at for one in rest) > now - SETTLING:
             rest = []
         return [*stops, *sorted(rest, key=lambda one: (one.reply.at, one.event))]

@@ -450,3 +450,18 @@ def test_not_primed(workshop: Workshop) -> None:
     assert bench.told(ANA) == []
     assert bench.fates()[0][0] == "suppressed"
     assert "not primed" in (bench.fates()[0][1] or "")
+
+
+def test_start_overtakes_the_stop_before_it(bench: Bench) -> None:
+    """STOP, then START: they arrive in the other order, and what was written last holds."""
+    book(bench)
+    stop, start = bench.seconds(), bench.seconds() + 1
+    for at, text in ((start, "ALTA"), (stop, "BAJA")):
+        message = {"from": ANA, "id": f"wamid.{text}", "timestamp": str(at), "type": "text", "text": {"body": text}}
+        bench.webhook({"contacts": [{"wa_id": ANA}], "messages": [message]})
+        bench.apply()
+    bench.settle_replies()
+    assert "volverá a recibir" in words(last(bench))
+    bench.clerk(people.appointment("a1", START + timedelta(days=1)))
+    bench.settle()
+    assert last(bench).template == MOVED
