@@ -60,6 +60,7 @@ LINES = (
     Line("whole_sends_s", "  sends accepted meanwhile", "/s"),
     Line("whole_cpu_ms", "  engine CPU a message", "ms"),
     Line("whole_store_cpu_ms", "  PostgreSQL CPU a message", "ms"),
+    Line("whole_sandbox_cpu_ms", "  CPU a message of the pretend EHR and WhatsApp", "ms"),
     Line("rss_start_mb", "memory after start (RSS)", "MB"),
     Line("rss_mb", "memory after everything (RSS)", "MB", most=200),
     Line("peak_mb", "memory, peak", "MB"),

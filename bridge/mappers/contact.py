@@ -65,6 +65,12 @@ def dialled(raw: str, region: str, *, mobile: bool = False) -> tuple[str, bool] 
         region: ISO 3166 code of the site.
         mobile: the EHR says it is a mobile, which settles Argentina's missing 9.
     """
+    read = _read(raw, region, mobile=mobile)
+    return (read[0], read[1] in LANDLINE) if read else None
+
+
+def _read(raw: str, region: str, *, mobile: bool) -> tuple[str, int] | None:
+    """(digits with country code, what the numbering plan says they are)."""
     try:
         number = phonenumbers.parse(TRUNK_ZERO.sub(r"\1", raw), region)
     except phonenumbers.NumberParseException:
@@ -75,10 +81,11 @@ def dialled(raw: str, region: str, *, mobile: bool = False) -> tuple[str, bool] 
     if mobile and (found := ARGENTINA_MOBILE.fullmatch(digits)):
         digits = f"549{found[1]}"
     digits = canonical(digits)
-    number = phonenumbers.parse(f"+{digits}")
+    if digits != f"{number.country_code}{phonenumbers.national_significant_number(number)}":
+        number = phonenumbers.parse(f"+{digits}")
     if phonenumbers.is_possible_number_with_reason(number) != ValidationResult.IS_POSSIBLE:
         return None
-    return digits, phonenumbers.number_type(number) in LANDLINE
+    return digits, phonenumbers.number_type(number)
 
 
 def phones(telecoms: Any, *, region: str, now: datetime) -> tuple[Phone, ...]:
@@ -110,17 +117,16 @@ def _phone(telecom: Mapping[str, Any], region: str, now: datetime) -> tuple[int,
     if system not in SPOKEN_TO or channel not in {"", "whatsapp", "sms"}:
         return None
     says_mobile = use == "mobile" or system in {"sms", "whatsapp"}
-    read = dialled(raw, region, mobile=says_mobile)
+    read = _read(raw, region, mobile=says_mobile)
     if read is None:
         return None
-    digits, landline = read
-    plan = phonenumbers.number_type(phonenumbers.parse(f"+{digits}"))
+    digits, plan = read
     if system == "whatsapp":
         kind = WHATSAPP
     elif says_mobile or plan == PhoneNumberType.MOBILE:
         kind = MOBILE
     else:
-        kind = FIXED if landline else UNKNOWN
+        kind = FIXED if plan in LANDLINE else UNKNOWN
     return kind, Phone(digits, raw, system, use, _rank(telecom.get("rank")))
 
 

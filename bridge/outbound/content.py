@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import msgspec
 
@@ -40,7 +40,7 @@ class Content:
     buttons: tuple[Button, ...] = ()
 
     def to_bytes(self) -> bytes:
-        return msgspec.json.encode(asdict(self))
+        return msgspec.json.encode(self)
 
     @classmethod
     def from_bytes(cls, value: bytes) -> Content:

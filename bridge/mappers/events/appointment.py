@@ -6,7 +6,7 @@ Source: https://hl7.org/fhir/R4/appointment.html, https://hl7.org/fhir/R5/appoin
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -144,10 +144,15 @@ def seen_by(appointment: Appointment | None, patient: str) -> Appointment | None
 
 def to_json(appointment: Appointment) -> dict[str, Any]:
     """For the ledger; `from_json` gives back an equal one."""
-    values = asdict(appointment)
-    for key in ("start", "end"):
-        values[key] = values[key].isoformat() if values[key] else None
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
+    return {
+        "reference": appointment.reference,
+        "status": appointment.status,
+        "start": appointment.start.isoformat() if appointment.start else None,
+        "end": appointment.end.isoformat() if appointment.end else None,
+        "place": list(appointment.place),
+        "with_whom": list(appointment.with_whom),
+        "patients": list(appointment.patients),
+    }
 
 
 def from_json(stored: Mapping[str, Any]) -> Appointment:
