@@ -116,6 +116,13 @@ class CannotPrime(BridgeError):
     remedy = "Name a key of `ehrs` that has a base_url; an EHR that cannot be read needs `prime: none`."
 
 
+class Overtaken(BridgeError):
+    """Another node wrote first what this one was about to write for the first time."""
+
+    remedy = "Nothing: it is decided again from what stands there now."
+    retryable = True
+
+
 class NothingToDo(BridgeError):
     """An operation names nothing that is in the state it needs."""
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Row, exists, or_, select, update
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from bridge.engine import accounts, people_events, persons, replies, statuses
 from bridge.engine.braking import Braking
@@ -26,7 +26,7 @@ from bridge.engine.pokes import Pokes
 from bridge.engine.reads import Reader
 from bridge.engine.site import Site
 from bridge.engine.truth import Event, Group, Judge, Pending, Truth, Waiting
-from bridge.errors import BridgeError
+from bridge.errors import BridgeError, Overtaken
 from bridge.fhir.pieces import parse_piece
 from bridge.ledger import faults, keys, lanes, outbox, rows
 from bridge.ledger.clock import SECOND
@@ -335,10 +335,18 @@ class Applier:
                 raise
             if len(changes) > 1:
                 return sum(self.commit([change]) for change in changes)
+            if isinstance(error, Overtaken) or (isinstance(error, IntegrityError) and self._is_there(changes[0])):
+                return 0  # another node was first: decided again in the next round
             return self._blame(changes[0].group.events, error)
         faults.point("apply_after_commit")
         self._site.wake_sender()
         return done
+
+    def _is_there(self, change: Change) -> bool:
+        """Whether a resource that was new to this change has a row by now."""
+        with self._site.store.read() as connection:
+            found = connection.execute(select(resource.c.key).where(resource.c.key == change.group.key)).first()
+        return change.new and found is not None
 
     def _commit(self, changes: Sequence[Change]) -> int:
         site = self._site

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, select, update
 
 from bridge.engine.site import Site
+from bridge.errors import Overtaken
 from bridge.ledger import keys, lanes, rows
 from bridge.ledger.crypto import clear_reference
 from bridge.ledger.tables import identity, person
@@ -142,11 +143,19 @@ def _values(ehr: str, reference: str, kind: str) -> dict[str, object]:
 
 
 def apply(connection: Connection, site: Site, changes: Iterable[PersonChange]) -> None:
-    """Write the changes; ended numbers are locked like a STOP is, so that the fence sees them."""
+    """Write the changes; ended numbers are locked like a STOP is, so that the fence sees them.
+
+    Raises: Overtaken when another node has written one of the new persons first, under an id of its own.
+    """
     business = site.clock.now_us()
     changes = sorted({change.id: change for change in changes}.values(), key=lambda c: c.id)
     fresh = [{"id": change.id, "key": change.key, **change.values} for change in changes if change.new]
     rows.insert_many(connection, person, fresh, unless="key")
+    if fresh and connection.dialect.name != "sqlite":
+        ours = {str(row["key"]): row["id"] for row in fresh}
+        there = connection.execute(select(person.c.key, person.c.id).where(person.c.key.in_(list(ours))))
+        if any(ours[row.key] != row.id for row in there):
+            raise Overtaken("another node met a person first")
     rows.update_many(connection, person, "id", [{"id": c.id, **c.values} for c in changes if not c.new])
     added = [row for change in changes for row in change.add]
     if added:
