@@ -26,6 +26,7 @@ from bench.faults.history import CANCELLED, History, Post, Version, read
 # The rest is for two busy cores: the journal notes a POST when the pretend server gets to it.
 LATE_AFTER = 2.5
 UNSEEN = 0.25  # seconds before a kill in which an answer may not have been read any more
+URGENT = ("_cancelled", "_rescheduled")
 SLOW = 0.5  # and so much earlier where the pretend server took its time to answer
 
 
@@ -65,15 +66,26 @@ def judge(history: History) -> Verdict:
     for post in sorted(history.posts, key=lambda each: each.seq):
         by_phone[post.to].append(post)
     _doubled(history, by_phone, verdict)
-    for reference in history.versions:
-        news = [post for post in by_phone[_phone(history, reference)] if post.telling]
+    placed: set[int] = set()
+    for reference, versions in history.versions.items():
+        hours = {hour(version.telling) for version in versions}
+        news = [post for post in by_phone[_phone(history, reference)] if post.telling and hour(post.telling) in hours]
+        placed.update(post.seq for post in news)
         _last_news(history, reference, news, verdict)
         _revisions(history, reference, news, verdict)
+    for post in history.posts:
+        if post.telling and post.seq not in placed:
+            verdict.lost.append(f"{post.to}: read {post.telling!r}, which no visit of theirs ever was")
     _patients(history, by_phone, verdict)
     _communications(history, verdict)
     for phone, posts in by_phone.items():
         _conversation(phone, posts, verdict, history)
     return verdict
+
+
+def hour(telling: str) -> str:
+    """What tells the visits of one patient apart."""
+    return telling.removeprefix(CANCELLED).strip()
 
 
 def _phone(history: History, reference: str) -> str:
@@ -207,14 +219,21 @@ def _place(versions: list[Version], telling: str) -> int | None:
 
 def _conversation(phone: str, posts: list[Post], verdict: Verdict, history: History) -> None:
     """Ids rise with time. A message that was refused and tried again, or sent again by a person, has no place to keep."""
-    last = {True: 0, False: 0}
+    last: dict[str, int] = defaultdict(int)
     for post in posts:
         if not post.message or post.attempt > 1 or post.message in history.resent:
             continue
-        news = bool(post.template)
-        if int(post.message) < last[news]:
-            verdict.out_of_order.append(f"{phone}: msg_{post.message} after msg_{last[news]}")
-        last[news] = max(last[news], int(post.message))
+        cls = _class(post)
+        if int(post.message) < last[cls]:
+            verdict.out_of_order.append(f"{phone}: msg_{post.message} after msg_{last[cls]}, both {cls}")
+        last[cls] = max(last[cls], int(post.message))
+
+
+def _class(post: Post) -> str:
+    """As the mappings that are shipped say it: a move or a cancellation may overtake what is not urgent."""
+    if not post.template:
+        return "answer"
+    return "urgent" if post.template.endswith(URGENT) else "news"
 
 
 def main(arguments: list[str]) -> int:

@@ -98,7 +98,7 @@ def _ehr(history: History, lines: Iterable[Mapping[str, Any]]) -> None:
             history.told_acked.setdefault(sent[line["of"]], line["at"])
         for written in ids.get("written", ()) if line["dir"] in ("in", "note") else ():
             reference, _, number = written.partition("/_history/")
-            resource = _held(line)
+            resource = _held(line, reference)
             if resource is None:
                 continue
             if reference.startswith("Appointment/"):
@@ -112,11 +112,18 @@ def _ehr(history: History, lines: Iterable[Mapping[str, Any]]) -> None:
                     history.communications[str(identifier.get("value"))].append(line["at"])
 
 
-def _held(line: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """The resource as it stood after this line."""
+def _held(line: Mapping[str, Any], reference: str) -> Mapping[str, Any] | None:
+    """The resource as it stood after this line, alone or in a batch of several."""
     for name in ("answer", "body"):
         value = line.get(name)
-        if isinstance(value, dict) and value.get("resourceType") not in (None, "OperationOutcome", "Bundle"):
+        if not isinstance(value, dict):
+            continue
+        if value.get("resourceType") == "Bundle":
+            for entry in value.get("entry", ()):
+                resource = entry.get("resource") or {}
+                if f"{resource.get('resourceType')}/{resource.get('id')}" == reference:
+                    return dict(resource)
+        elif value.get("resourceType") not in (None, "OperationOutcome"):
             return value
     return None
 

@@ -2,8 +2,8 @@
 
 The pretend EHR notifies by itself, doubled and out of order; beside it the load pushes half of the versions to the door
 once more, as a second integration engine would. Patients act through the pretend WhatsApp, whose webhooks do the same.
-Every acknowledgement is a line in `acks.jsonl`. Every appointment has a patient of its own, and no hour twice: so a text
-says by itself which revision it is about.
+Every acknowledgement is a line in `acks.jsonl`. No patient has an hour twice, whatever is moved: so a text says by itself
+which revision of which visit it is about. Some patients have several visits, whose news queue in one conversation.
 """
 
 from __future__ import annotations
@@ -50,11 +50,12 @@ class Notes:
 class _Visit:
     reference: str
     phone: str
-    hours: list[int]  # minutes of the day that were not told yet
+    hours: list[int]  # minutes of the day that this patient's visits have not had yet; shared by them
     start: datetime
     cancelled: bool = False
     changed: float = 0.0
     tapped: bool = False
+    more: bool = False  # this patient has all the visits he gets
 
 
 @dataclass(slots=True)
@@ -107,8 +108,11 @@ class Load:
         chance = self.rng.random()
         now = time.monotonic()
         idle = [v for v in self._visits[-150:] if not v.cancelled and now - v.changed > 1.0]
-        if chance < 0.45 or len(idle) < 5:
+        if chance < 0.35 or len(idle) < 5:
             self._book()
+            return
+        if chance < 0.45:
+            self._book_more()
             return
         visit = self.rng.choice(idle)
         if chance < 0.60 and len(visit.hours) > 1:
@@ -125,13 +129,25 @@ class Load:
         name, phone = f"k{self._count:05}", str(FIRST_PHONE + self._count)
         person = people.patient(name, "Prueba", f"Número {self._count}", phone, zone="Europe/Madrid")
         self.world.ehr.post("seed", resources=[person])
-        hours = self.rng.sample(range(8 * 60, 20 * 60), 6)
-        day = (datetime.now(UTC) + timedelta(days=9 + self._count % 5)).replace(
-            hour=0, minute=0, second=0, microsecond=0
-        )
-        visit = _Visit(f"Appointment/{name}", phone, hours, day)
-        visit.start = day + timedelta(minutes=visit.hours.pop())
-        self.world.save(people.appointment(name, visit.start, patient=f"Patient/{name}"))
+        hours = self.rng.sample(range(8 * 60, 20 * 60), 12)
+        self._save_new(name, f"Patient/{name}", phone, hours)
+
+    def _book_more(self) -> None:
+        """Further visits of somebody who has one, within a moment: their news wait in one lane for the recipient's rate."""
+        first = self.rng.choice(self._visits[-40:])
+        if first.more or len(first.hours) < 6:
+            return
+        first.more = True
+        patient = first.reference.removeprefix("Appointment/")
+        for more in "bc":
+            self._save_new(f"{patient}{more}", f"Patient/{patient}", first.phone, first.hours)
+            self._visits[-1].more = True
+
+    def _save_new(self, name: str, patient: str, phone: str, hours: list[int]) -> None:
+        today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+        start = today + timedelta(days=9 + self._count % 5, minutes=hours.pop())
+        visit = _Visit(f"Appointment/{name}", phone, hours, start)
+        self.world.save(people.appointment(name, start, patient=patient))
         self._visits.append(visit)
         self._changed(visit)
 

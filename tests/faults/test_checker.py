@@ -168,7 +168,7 @@ def answers_swapped(run: Run) -> None:
         (communication_twice, "doubled", "Communication"),
         (last_news_missing, "lost", MOVED),
         (all_news_missing, "lost", MOVED),
-        (invented_hour, "lost", MOVED),
+        (invented_hour, "lost", MOVED_PHONE),
         (tap_without_outcome, "lost", "not told"),
         (tap_forgotten, "lost", "neither accepted nor answered"),
         (text_unanswered, "lost", TYPED_PHONE),
