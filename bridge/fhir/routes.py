@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import zlib
 from collections.abc import Mapping, Sequence
 
 from flask import Blueprint, Response, request
@@ -54,7 +55,8 @@ def ehr_door(settings: Settings, inbox: Inbox) -> Blueprint:
         except SignatureMismatch:
             counters.refused("ehr", ehr)
             return Response(status=401)
-        pushed = Push(request.method, named, request.content_type or "", headers, VerifiedBody(body))
+        plain = inflated(body, headers.get("content-encoding", ""))
+        pushed = Push(request.method, named, request.content_type or "", headers, VerifiedBody(plain))
         try:
             notification = read(pushed, DIALECTS[configured.dialect])
             rows = entries(
@@ -73,6 +75,18 @@ def ehr_door(settings: Settings, inbox: Inbox) -> Blueprint:
         return Response(said, status=200, content_type=FHIR_JSON)
 
     return door
+
+
+def inflated(body: bytes, encoding: str) -> bytes:
+    """What a sender compressed as its `Content-Encoding` says; as it came where that is not so, or would be too much."""
+    if encoding.strip().lower() not in ("gzip", "x-gzip", "deflate"):
+        return body
+    unpacking = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # either header
+    try:
+        plain = unpacking.decompress(body, MAX_BODY)
+    except zlib.error:
+        return body
+    return plain if unpacking.eof else body
 
 
 def unread(ehr: Ehr, subscription: str, pushed: Push) -> Entry:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import gzip
 import json
 import time
 from collections.abc import Iterator
@@ -272,3 +273,20 @@ def test_odd_content_types(doors: Doors, kind: str) -> None:
     status, _, _ = doors.push("PUT", f"Appointment/k{since}", appointment(f"k{since}"), (("Content-Type", kind),))
     assert status == 200
     assert doors.rows()[since].fate != "unusable"
+
+
+def test_compressed_as_its_header_says(doors: Doors) -> None:
+    """Read; what is not what its header says, or swells beyond what a body may be, is kept as it came."""
+    packed = (*JSON, ("Content-Encoding", "gzip"))
+    for name, body, fate in (
+        ("z1", gzip.compress(appointment("z1")), None),
+        ("z2", appointment("z2"), None),
+        ("z3", gzip.compress(appointment("z3"))[:-9], "unusable"),
+        ("z4", gzip.compress(appointment("z4", '"x":"' + "a" * 6_000_000 + '"')), "unusable"),
+    ):
+        before = len(doors.rows())
+        begun = time.monotonic()
+        status, _, _ = doors.push("PUT", f"Appointment/{name}", body, packed)
+        timed(status, begun)
+        [row] = doors.settled(before)
+        assert (row.fate == "unusable") is (fate == "unusable"), name
