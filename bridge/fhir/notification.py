@@ -82,7 +82,9 @@ def read(request: Push, dialect: Dialect) -> Notification:
     if not isinstance(value, dict) or not is_type(value.get("resourceType")):
         return replace(about, reason="JSON without a resourceType: not FHIR")
     if _entries(value) > MAX_ENTRIES:
-        return replace(about, reason=f"a Bundle of more than {MAX_ENTRIES:,} entries: have the server send fewer at a time")
+        return replace(
+            about, reason=f"a Bundle of more than {MAX_ENTRIES:,} entries: have the server send fewer at a time"
+        )
     found = find_status(value)
     if found is not None:
         status, bundle, wrapped = found
