@@ -89,8 +89,9 @@ class Listener:
     def stop(self) -> None:
         """No new requests; those running end."""
         self._closing = True
+        with suppress(RuntimeError):  # the loop never ran
+            self._loop.call_soon_threadsafe(self._loop.call_later, LAST_BODIES, self._give_up, math.inf)
         self._signal.set()
-        self._loop.call_soon_threadsafe(self._loop.call_later, LAST_BODIES, self._give_up, math.inf)
         self._thread.join(10)
         for _ in range(self._threads):
             self._work.put(None)
