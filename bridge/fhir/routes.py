@@ -114,11 +114,11 @@ def entries(ehr: Ehr, subscription: str, pieces: Sequence[Piece]) -> list[Entry]
 
 
 def _subject(ehr: str, piece: Piece, subscribed: str) -> str | None:
-    """Whom this may silence, so that nothing leaves to them before it is applied."""
+    """Whom or what this may silence, so that nothing leaves before it is applied; its own resource is its key already."""
     kind = (piece.reference or "").split("/")[0] or piece.search or subscribed
     if kind in ("Patient", "RelatedPerson"):
         return keys.person(ehr, piece.reference) if piece.reference is not None else keys.anyone(ehr)
     if kind == "Consent":
         patient = patient_of(piece.resource) if isinstance(piece.resource, Mapping) else None
         return keys.person(ehr, patient) if patient is not None else keys.anyone(ehr)
-    return None
+    return keys.anything(ehr) if piece.reference is None else None

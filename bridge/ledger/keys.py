@@ -21,6 +21,11 @@ def person(ehr: str, reference: str) -> str:
     return f"person|{ehr}|{reference}"
 
 
+def anything(ehr: str) -> str:
+    """Subject of an event that changed something that messages speak of, but does not say what: an empty push."""
+    return f"resource|{ehr}|*"
+
+
 def anyone(ehr: str) -> str:
     """Subject of an event that may silence somebody, but does not say whom: an id-only Consent."""
     return f"person|{ehr}|*"

@@ -59,7 +59,9 @@ class Fence:
         self._settings = settings
         self._node = node
         self._quiet_until = quiet_until
-        self._anyone = {ehr: crypto.index(keys.anyone(ehr)) for ehr in settings.ehrs}
+        self._all_of = {
+            ehr: {crypto.index(keys.anyone(ehr)), crypto.index(keys.anything(ehr))} for ehr in settings.ehrs
+        }
 
     def run(self, connection: Connection, chosen: Sequence[tuple[Claimed, int]], *, now: int, business: int) -> Outcome:
         """Decide for (lane, message) pairs; one message a lane."""
@@ -186,7 +188,7 @@ class Fence:
                 found.add(row.resource_key)
             found |= self._person_keys(world, row)
             if row.ehr is not None:
-                found.add(self._anyone[row.ehr])
+                found |= self._all_of.get(row.ehr, set())
         return found
 
     def _person_keys(self, world: World, row: Row[Any]) -> set[str]:
@@ -201,7 +203,7 @@ class Fence:
         self, row: Row[Any], claimed: Claimed, world: World, waiting: dict[str, Row[Any]], business: int
     ) -> int | tuple[str, str] | None:
         """Microseconds to wait, a fate, or None: nothing unapplied stands in front of it."""
-        mine = {claimed.key, row.resource_key, self._anyone.get(row.ehr or ""), *self._person_keys(world, row)}
+        mine = {claimed.key, row.resource_key, *self._all_of.get(row.ehr or "", ()), *self._person_keys(world, row)}
         in_front = [waiting[key] for key in mine if key in waiting]
         if not in_front:
             return None

@@ -333,6 +333,11 @@ class Bench:
                 self.store.ahead += 50_000  # the number's own rate: its next slot comes
         raise AssertionError("the sender does not come to rest")
 
+    def send_once(self) -> None:
+        """What may leave at this moment, and no more."""
+        for shot in self.fence():
+            self.post(shot)
+
     def due(self) -> bool:
         now = self.store.now()
         with self.store.read() as connection:

@@ -346,3 +346,22 @@ def test_the_ehr_comes_back_after_the_visit(bench: Bench) -> None:
     assert own_status(bench) == "needs-action"
     assert words(bench)[-1] == "not_done"
     assert bench.open_turns()
+
+
+def test_what_happens_while_a_communication_is_written_is_written_too(bench: Bench) -> None:
+    booked(bench)
+    bubble = bench.whatsapp.bubbles[0]
+    bench.pass_(minutes=11)
+
+    def delivered(reference: str) -> None:
+        if reference.startswith("Communication"):
+            bench.ehr.after_write = lambda _: None
+            bench.status(bubble, "delivered")
+            bench.apply()
+
+    bench.ehr.after_write = delivered
+    bench.settle()
+    bench.pass_(seconds=5)
+    bench.settle()
+    [written] = bench.ehr.of("Communication")
+    assert "received" in written

@@ -283,3 +283,19 @@ def test_a_resource_that_is_never_quiet(bench: Bench) -> None:
     bench.ehr.during_read = lambda _: None
     bench.settle()
     assert told(bench) == [BOOKED]
+
+
+@pytest.mark.parametrize("door", ["appointments", "consents"])
+def test_an_empty_push_holds_back_what_it_may_be_about(bench: Bench, door: str) -> None:
+    """A Subscription without payload says nothing of what changed: until it is answered by a search, nothing leaves."""
+    bench.ehr.at = bench.site.now() - timedelta(minutes=5)
+    bench.clerk(visit())
+    bench.apply()
+    if door == "appointments":
+        bench.ehr.put(visit(status="cancelled"))
+    else:
+        bench.ehr.put(people.consent("c1", "Patient/ana", bench.site.now() - timedelta(minutes=1), permit=False))
+    bench.push(b"", method="POST", door=door)
+    bench.send_once()
+    bench.settle()
+    assert told(bench) == []
