@@ -112,7 +112,7 @@ def _entry(app: str, update: Update, by_id: dict[str, Number], by_account: dict[
     elif kind == "message" and key is None:
         fate, reason = "unusable", "a message from nobody: neither number nor user id"
     elif isinstance(update, Status) and update.of is not None:
-        fate, reason = "ignored", "the status of a call"
+        fate, reason = "ignored", "the status of a call" if update.of == "call" else "not the status of a message"
     return Entry(
         source=f"app:{app}",
         door=number.key if number is not None else "",

@@ -47,6 +47,7 @@ WHOLE: dict[str, bytes] = {
     "a string": b'"Appointment/a1"',
     "null": b"null",
     "blank": b" \n\t ",
+    "infinity where a change would stand": b'{"entry":[{"id":null,"changes":[],"time":[[Infinity]]}]}',
     "gzip": b"\x1f\x8b\x08\x00" + b"\xff" * 200,
 }
 

@@ -290,3 +290,26 @@ def test_compressed_as_its_header_says(doors: Doors) -> None:
         timed(status, begun)
         [row] = doors.settled(before)
         assert (row.fate == "unusable") is (fate == "unusable"), name
+
+
+@pytest.mark.parametrize(
+    ("kind", "fate", "reason"),
+    [
+        (None, None, None),
+        ("message", None, None),
+        ("call", "ignored", "the status of a call"),
+        ("payment", "ignored", "not the status of a message"),
+    ],
+)
+def test_statuses_that_are_not_of_a_message(
+    doors: Doors, kind: str | None, fate: str | None, reason: str | None
+) -> None:
+    item = {"id": f"wamid.of{kind}", "status": "delivered", "recipient_id": "34600000001", "timestamp": "1764572400"}
+    since = len(doors.rows())
+    assert doors.webhook(webhook([json.dumps(item | ({"type": kind} if kind else {})).encode()], "statuses"))[0] == 200
+    (row,) = doors.rows()[since:]
+    if fate:
+        assert (row.fate, row.reason) == (fate, reason)
+    else:
+        assert row.kind == "status"
+        assert row.fate != "ignored"

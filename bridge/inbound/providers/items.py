@@ -179,7 +179,7 @@ def status(where: Where, raw: dict[str, Any], contact: dict[str, Any] | None) ->
         timestamp=seconds(raw.get("timestamp")),
         callback_data=word(raw.get("biz_opaque_callback_data")),
         errors=codes(raw.get("errors")),
-        of=word(raw.get("type")),
+        of=None if raw.get("type") == "message" else word(raw.get("type")),
         template_id=word(raw.get("template_id")),
         pricing=price or None,
         raw=raw,

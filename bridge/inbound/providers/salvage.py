@@ -125,6 +125,8 @@ def _change(text: bytes) -> Any:
         found = _cut(text, ITEM_DEPTH, _strict)
     except Unusable:
         return value
+    if not isinstance(found, dict):  # at the depth of a change, and none
+        return value
     inner = found.get("value")
     for part in inner.values() if isinstance(inner, dict) else (inner,):
         # Only an item of a list may be broken by itself; what stands around the items holds for all of them.
