@@ -16,16 +16,16 @@ from sqlalchemy import or_, select
 
 from bridge.engine.fates import Fate, settle, unsettled
 from bridge.engine.reads import Reader
-from bridge.engine.reply_effects import apply_effects
+from bridge.engine.reply_effects import apply_effects, block_identities
 from bridge.engine.site import Site
-from bridge.engine.situations import load_situation
+from bridge.engine.situations import load_situation, writer_keys
 from bridge.errors import BridgeError
 from bridge.inbound.providers.cloud_api import update_from_stored
 from bridge.inbound.providers.updates import Message
 from bridge.inbound.reply import Answer, Reply, Tap
 from bridge.inbound.respond import respond
 from bridge.ledger import faults, tokens
-from bridge.ledger.clock import SECOND, from_us
+from bridge.ledger.clock import SECOND, from_us, to_us
 from bridge.ledger.store import passing
 from bridge.ledger.tables import inbox
 
@@ -99,7 +99,7 @@ class Replies:
         """STOP first, at once; the rest by WhatsApp's time, and not before a command among them has settled."""
         words = self._site.content.words
         languages = self._site.settings.site.languages
-        stops = [one for one in waiting if any(words.stops(one.reply.text, lang) for lang in languages)]
+        stops = [one for one in waiting if self._stops(one)]
         rest = [one for one in waiting if one not in stops]
         commands = any(
             one.reply.kind in ("tap", "answer") or any(words.starts(one.reply.text, lang) for lang in languages)
@@ -156,7 +156,7 @@ class Replies:
             if passing(error):
                 raise
             log.exception("answering failed", extra={"event": f"evt_{one.event}"})
-            return self._fail([Fate(one.event, "failed", f"answering failed: {type(error).__name__}")])
+            return self._give_up(one, f"answering failed: {type(error).__name__}")
         try:
             with site.store.write() as connection:
                 now = site.store.now(connection)
@@ -169,11 +169,23 @@ class Replies:
             if passing(error):
                 raise
             log.exception("applying a reply failed", extra={"event": f"evt_{one.event}"})
-            return self._fail([Fate(one.event, "failed", f"applying failed: {type(error).__name__}")])
+            return self._give_up(one, f"applying failed: {type(error).__name__}")
         faults.point("reply_after_commit")
         site.wake_sender()
         site.wake_writes.set()
         return done
+
+    def _give_up(self, one: Incoming, reason: str) -> int:
+        """It cannot be answered, and a person is told. A STOP is honoured whatever else went wrong."""
+        site = self._site
+        if self._stops(one):
+            with site.store.write() as connection:
+                block_identities(connection, site, writer_keys(site, one.message), to_us(one.reply.at), None)
+        return self._fail([Fate(one.event, "failed", reason)])
+
+    def _stops(self, one: Incoming) -> bool:
+        words = self._site.content.words
+        return any(words.stops(one.reply.text, language) for language in self._site.settings.site.languages)
 
     def _fail(self, fates: Sequence[Fate]) -> int:
         if not fates:

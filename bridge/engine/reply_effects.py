@@ -60,6 +60,8 @@ def apply_effects(
     said = site.ids()
     messages: list[NewMessage] = []
     open_turn, last_said = None, None
+    if any(isinstance(effect, Unblock) for effect in effects) and _stopped_since(connection, loaded, at):
+        effects = ()  # a START that comes after a STOP written later: WhatsApp delivers late and out of order
     for i, effect in enumerate(effects):
         match effect:
             case Say():
@@ -78,7 +80,7 @@ def apply_effects(
             case Command():
                 _command(connection, site, loaded, effect, talk, said, now)
             case Block():
-                _block(connection, site, loaded, at, said)
+                block_identities(connection, site, loaded.identity_keys, at, said)
             case Unblock():
                 connection.execute(
                     update(block)
@@ -247,17 +249,21 @@ def _link(loaded: Loaded, person_id: int | None, patient: str) -> Linked | None:
     return next((link for link in same if link.person_id == person_id), same[0] if same else None)
 
 
-def _block(connection: Connection, site: Site, loaded: Loaded, at: int, said: int) -> None:
+def _stopped_since(connection: Connection, loaded: Loaded, at: int) -> bool:
+    later = select(block.c.id).where(
+        block.c.key.in_(loaded.identity_keys), block.c.lifted_at.is_(None), block.c.since >= at
+    )
+    return connection.execute(later.limit(1)).first() is not None
+
+
+def block_identities(connection: Connection, site: Site, identities: Sequence[str], at: int, said: int | None) -> None:
+    """Nothing but answers leaves to these any more. `said`: the turn that asked for it."""
     held = set(
         connection.execute(
-            select(block.c.key)
-            .where(block.c.key.in_(loaded.identity_keys), block.c.lifted_at.is_(None))
-            .with_for_update()
+            select(block.c.key).where(block.c.key.in_(identities), block.c.lifted_at.is_(None)).with_for_update()
         ).scalars()
     )
-    rows = [
-        {"id": site.ids(), "key": key, "since": at, "turn_id": said} for key in loaded.identity_keys if key not in held
-    ]
+    rows = [{"id": site.ids(), "key": key, "since": at, "turn_id": said} for key in identities if key not in held]
     if rows:
         connection.execute(insert(block), rows)
 
@@ -289,7 +295,7 @@ def _decision(
         [
             {
                 "id": site.ids(), "person_id": effect.person_id, "purpose": purpose, "decision": effect.decision,
-                "decided_at": at, "source": "chat", "ref_key": f"chat {effect.person_id}", "evidence": f"turn {said}",
+                "decided_at": at, "source": "chat", "ref_key": f"turn {said}", "evidence": f"turn {said}",
                 "recorded_at": site.clock.now_us(),
             }
             for purpose in purposes

@@ -96,6 +96,47 @@ def test_an_older_consent_does_not(bench: Bench) -> None:
     assert MOVED not in bench.told(ANA)
 
 
+def test_a_start_that_comes_late_lifts_no_later_stop(bench: Bench) -> None:
+    """WhatsApp delivers for a week: what counts is when it was written."""
+    book(bench)
+    early = bench.seconds()
+    bench.pass_(minutes=1)
+    says(bench, "BAJA")
+    bench._message(ANA, {"type": "text", "text": {"body": "ALTA"}, "timestamp": str(early)})
+    bench.settle_replies()
+    bench.clerk(people.appointment("a1", START + timedelta(days=1)))
+    bench.settle()
+    assert MOVED not in bench.told(ANA)
+    assert "no le enviaremos más mensajes" in words(last(bench))
+
+
+def test_both_waiting_at_once_count_in_the_order_they_were_written(bench: Bench) -> None:
+    book(bench)
+    bench.says(ANA, "BAJA")
+    bench.pass_(seconds=1)
+    bench.says(ANA, "ALTA")
+    bench.settle_replies()
+    bench.clerk(people.appointment("a1", START + timedelta(days=1)))
+    bench.settle()
+    assert last(bench).template == MOVED
+
+
+def test_a_stop_is_honoured_whatever_else_goes_wrong(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    from bridge.engine import replies
+
+    def broken(*_: Any) -> Any:
+        raise RuntimeError("a defect of ours")
+
+    book(bench)
+    with monkeypatch.context() as patch:
+        patch.setattr(replies, "respond", broken)
+        says(bench, "BAJA")
+    assert bench.alarms()
+    bench.clerk(people.appointment("a1", START + timedelta(days=1)))
+    bench.settle()
+    assert bench.told(ANA) == [BOOKED]
+
+
 def test_cancelar_is_not_stop(bench: Bench) -> None:
     """It may mean either: we ask, and both answers work."""
     book(bench)
