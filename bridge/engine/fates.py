@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, bindparam, select, update
+from sqlalchemy import Connection, Text, bindparam, func, select, update
 
 from bridge.ledger.tables import inbox
 
@@ -16,6 +16,7 @@ class Fate:
     fate: str  # states.EVENT_FATES
     reason: str | None = None
     planned: int | None = None
+    subject: str | None = None  # key of the patient it is about: how `bridge why` finds what came to no message
 
 
 def settle(connection: Connection, fates: Sequence[Fate], now: int) -> int:
@@ -24,8 +25,15 @@ def settle(connection: Connection, fates: Sequence[Fate], now: int) -> int:
         connection.execute(
             update(inbox)
             .where(inbox.c.id == bindparam("b"), inbox.c.fate.is_(None))
-            .values(fate=bindparam("f"), reason=bindparam("r"), planned=bindparam("p"), settled_at=now, next_try=None),
-            [{"b": f.event, "f": f.fate, "r": f.reason, "p": f.planned} for f in fates],
+            .values(
+                fate=bindparam("f"),
+                reason=bindparam("r"),
+                planned=bindparam("p"),
+                settled_at=now,
+                next_try=None,
+                subject=func.coalesce(bindparam("s", type_=Text), inbox.c.subject),
+            ),
+            [{"b": f.event, "f": f.fate, "r": f.reason, "p": f.planned, "s": f.subject} for f in fates],
         )
     return len(fates)
 

@@ -71,6 +71,7 @@ class Change:
     echoes: list[int] = field(default_factory=list)
     alarms: list[tuple[str, str]] = field(default_factory=list)
     restored: bool = False  # the EHR holds an older version than before
+    subject: str | None = None  # key of the patient it is about
 
 
 class _NeedReads(Exception):
@@ -98,6 +99,7 @@ class News:
             self._note_version(change, snapshot, truth)
             return change
         kind = group.reference.split("/", maxsplit=1)[0]
+        change.subject = self._subject(group.ehr, RESOURCES[kind].patients(truth.projection))
         if not primed and not prime and kind != "Consent":
             self._fate(change, truth, "suppressed", "not primed: run `bridge prime` first")
             return change
@@ -239,7 +241,10 @@ class News:
     @staticmethod
     def _fate(change: Change, truth: Truth, fate: str, reason: str | None, planned: int | None = None) -> None:
         if truth.cause is not None:
-            change.fates.append(Fate(truth.cause, fate, reason, planned))
+            change.fates.append(Fate(truth.cause, fate, reason, planned, change.subject))
+
+    def _subject(self, ehr: str, patients: Sequence[str]) -> str | None:
+        return self._site.crypto.index(keys.person(ehr, patients[0])) if patients else None
 
     def _echo(self, snapshot: Snapshot, truth: Truth, kind: str) -> int | None:
         for row in snapshot.echoes:
@@ -570,7 +575,7 @@ class News:
         guardian: Mapping[str, Any] | None,
         before: Any,
     ) -> Scene:
-        raw = truth.raw if truth.raw is not None else _as_raw(truth.projection)
+        raw = truth.raw if truth.raw is not None else as_raw(truth.projection)
         practitioner = location = None
         for participant in tolerant.objects(raw.get("participant")):
             actor = tolerant.mapping(participant.get("actor"))
@@ -587,7 +592,7 @@ class News:
             guardian=guardian,
             practitioner=practitioner,
             location=location,
-            previous=_as_raw(before) if before is not None else None,
+            previous=as_raw(before) if before is not None else None,
             topics=topics,
         )
 
@@ -624,7 +629,7 @@ def _ours(raw: Mapping[str, Any] | None) -> bool:
     return any((tolerant.text(each.get("system")) or "").startswith(OURS) for each in identifiers)
 
 
-def _as_raw(projection: Any) -> dict[str, Any]:
+def as_raw(projection: Any) -> dict[str, Any]:
     """A projection in FHIR's words, for `%previous` and for a resource that was deleted."""
     kind, _, identity = projection.reference.partition("/")
     raw: dict[str, Any] = {"resourceType": kind, "id": identity, "status": projection.status}
