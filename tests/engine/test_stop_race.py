@@ -169,7 +169,7 @@ def test_nothing_leaves_after_the_acknowledgement(
             for number, trial in enumerate(trials):
                 if number % 20 == 0:  # as many in front of the last as of the first
                     waiting.append(len(bench.rows(inbox, inbox.c.fate.is_(None), inbox.c.kind == "status")))
-                    crowd(bench, known, STATUSES * (number + 1), max(STATUSES - waiting[-1], 0))
+                    crowd(bench, known, STATUSES * (number + 1), max(STATUSES + 2_000 - waiting[-1], 0))
                 done.append(hands.submit(run, bench, trial))
                 time.sleep(EVERY if trial.way != ID_ONLY else 2 * EVERY)
             for one in done:
