@@ -44,6 +44,7 @@ VERBS = (
     Verb("retention", "bridge.cli.retention:sweep", "Empty what is older than the site keeps."),
     Verb("migrate", "bridge.cli.ledger:bring_up", "Bring the store's schema up to date."),
     Verb("check", "bridge.cli.check:check", "Check config, mappings, templates and replies; all problems at once."),
+    Verb("preview", "bridge.cli.preview:preview", "What a mapping would say: bubble, values, conditions; never sends."),
     Verb("explain", "bridge.cli.explain:explain", "What a code means and what to do: BR011, wa:131047, StoreLocked."),
     Verb("bench", "bridge.cli.bench:bench", "How fast this checkout is on this machine, on both stores."),
 )

@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping as MappingABC
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from bridge.errors import ExpressionFailed, UnfitValue
 from bridge.mappers import expression, formatters
 from bridge.mappers.mapping import Mapping, Param, Text, Variant
 from bridge.mappers.operators import Scope
-from bridge.mappers.templates import chain
+from bridge.mappers.templates import Template, chain
 
 LONGEST_BODY = 1024  # characters after filling; WhatsApp refuses more
 
@@ -83,13 +83,13 @@ def render(mapping: Mapping, context: Context) -> TemplateMessage | Skip:
         The message, or the first reason against it: a `when` sentence, a reminder's `skip_if`, a blank without a value,
         a text longer than WhatsApp takes, no text for a guardian.
     """
-    scope = _scope(mapping, context)
+    scope = scope_of(mapping, context)
     for condition in mapping.when:
-        reason = _unmet(condition.path.evaluate, scope, context, condition.sentence)
+        reason = unmet(condition.path.evaluate, scope, context, condition.sentence)
         if reason is not None:
             return Skip(reason)
     skip_if = mapping.remind.skip_if if mapping.remind is not None else None
-    if skip_if is not None and context.offset is not None and _unmet(skip_if.evaluate, scope, context, "") is None:
+    if skip_if is not None and context.offset is not None and unmet(skip_if.evaluate, scope, context, "") is None:
         return Skip(f"reminder {context.offset} not needed: skip_if holds")
     variant = mapping.send.patient if context.role == "self" else mapping.send.guardian
     if variant is None:
@@ -99,9 +99,9 @@ def render(mapping: Mapping, context: Context) -> TemplateMessage | Skip:
 
 def conditions(mapping: Mapping, context: Context) -> tuple[tuple[str, bool], ...]:
     """Each `when` sentence and whether its condition holds, for the trace and the preview."""
-    scope = _scope(mapping, context)
+    scope = scope_of(mapping, context)
     return tuple(
-        (each.sentence, _unmet(each.path.evaluate, scope, context, each.sentence) is None) for each in mapping.when
+        (each.sentence, unmet(each.path.evaluate, scope, context, each.sentence) is None) for each in mapping.when
     )
 
 
@@ -109,15 +109,16 @@ def held(mapping: Mapping, context: Context) -> tuple[str, ...]:
     """The `gate.hold` sentences that are not exactly true: a clinician must release the message. Fails closed."""
     if mapping.gate is None:
         return ()
-    scope = _scope(mapping, context)
+    scope = scope_of(mapping, context)
     return tuple(
         each.sentence
         for each in mapping.gate.hold
-        if _unmet(each.path.evaluate, scope, context, each.sentence) is not None
+        if unmet(each.path.evaluate, scope, context, each.sentence) is not None
     )
 
 
-def _scope(mapping: Mapping, context: Context) -> Scope:
+def scope_of(mapping: Mapping, context: Context) -> Scope:
+    """What the mapping's paths see: the resources, the engine's variables, and the mapping's own `let`."""
     variables = {
         "patient": context.patient,
         "guardian": context.guardian,
@@ -140,7 +141,7 @@ def _scope(mapping: Mapping, context: Context) -> Scope:
     return scope
 
 
-def _unmet(evaluate: Any, scope: Scope, context: Context, sentence: str) -> str | None:
+def unmet(evaluate: Any, scope: Scope, context: Context, sentence: str) -> str | None:
     """None when exactly true. What cannot be evaluated is not true, and says so."""
     try:
         return None if evaluate(scope, context.fhir_version) == [True] else sentence
@@ -150,15 +151,12 @@ def _unmet(evaluate: Any, scope: Scope, context: Context, sentence: str) -> str 
 
 def _fill(mapping: Mapping, variant: Variant, scope: Scope, context: Context) -> TemplateMessage | Skip:
     template = variant.template
-    language = template.language(context.language, context.site_languages) or next(iter(template.languages))
-    same = context.language[:2] == language[:2]  # es_MX reads the text in es, with its own way to write the hour
-    spoken = context.language if same else template.whatsapp_language[language]
-    texts = chain(context.language if same else language, context.site_languages)
-    local = context.now.astimezone(scope.zone).date()
+    tongue = tongue_of(template, context)
+    language = tongue.template
     params: list[tuple[str, str]] = []
     for param in variant.params:
         try:
-            value = _value(param, scope, context, spoken, texts, local)
+            value = words_of(param, scope, context, tongue)
         except (ExpressionFailed, UnfitValue) as exc:
             return Skip(f"no value for {param.name}: {exc}")
         if not value:
@@ -183,8 +181,26 @@ def _fill(mapping: Mapping, variant: Variant, scope: Scope, context: Context) ->
     )
 
 
-def _value(param: Param, scope: Scope, context: Context, spoken: str, texts: Sequence[str], today: date) -> str:
-    """The words for one blank, empty if there are none."""
+@dataclass(frozen=True, slots=True)
+class Tongue:
+    """How one reader is spoken to."""
+
+    template: str  # the template's own key: "es"
+    spoken: str  # the formatters': "es_MX"
+    texts: tuple[str, ...]  # the chain for texts of the mapping
+
+
+def tongue_of(template: Template, context: Context) -> Tongue:
+    """The language of the template that the reader gets, and the forms of dates and texts in it."""
+    language = template.language(context.language, context.site_languages) or next(iter(template.languages))
+    same = context.language[:2] == language[:2]  # es_MX reads the text in es, with its own way to write the hour
+    spoken = context.language if same else template.whatsapp_language[language]
+    return Tongue(language, spoken, tuple(chain(context.language if same else language, context.site_languages)))
+
+
+def words_of(param: Param, scope: Scope, context: Context, tongue: Tongue) -> str:
+    """The words for one blank, empty if there are none. Raises: ExpressionFailed, UnfitValue."""
+    texts = tongue.texts
     if param.path is None:
         return formatters.clean(_chosen(param.text, texts))
     values = param.path.evaluate(scope, context.fhir_version)
@@ -195,7 +211,8 @@ def _value(param: Param, scope: Scope, context: Context, spoken: str, texts: Seq
         key = str(values[0]) if values and isinstance(values[0], str | int) else "*"
         text = formatters.clean(_chosen(param.choices.get(key, param.choices.get("*")), texts))
     elif values:
-        text = formatters.words(param.form, values, spoken, scope.zone, today)
+        today = context.now.astimezone(scope.zone).date()
+        text = formatters.words(param.form, values, tongue.spoken, scope.zone, today)
     text = text or formatters.clean(_chosen(param.default, texts))
     return formatters.shorten(text, param.longest) if param.longest is not None else text
 
