@@ -30,36 +30,8 @@ class Recorded:
         self._known: dict[tuple[int, str], str] = {}  # links that are written already
 
     def __call__(self, results: Sequence[Result]) -> None:
-        self._decide_again([r.message for r in results if r.outcome in UNSAID])
+        decide_again(self._site, [r.message for r in results if r.outcome in UNSAID])
         self._learn({r.message: r.user_id for r in results if r.user_id is not None})
-
-    def _decide_again(self, messages: Sequence[int]) -> None:
-        """Resources that have gone on since one of these was computed: a hint each, which holds their news back."""
-        if not messages:
-            return
-        site = self._site
-        overtaken = (
-            select(outbox.c.ehr, outbox.c.resource_ref)
-            .join(resource, resource.c.key == outbox.c.resource_key)
-            .where(
-                outbox.c.id.in_(sorted(messages)),
-                outbox.c.answers.is_(None),
-                outbox.c.resource_ref.is_not(None),
-                outbox.c.state.in_(("ready", "planned", "failed", "superseded")),
-                outbox.c.revision < resource.c.revision,
-            )
-            .distinct()
-        )
-        with site.store.read() as connection:
-            found = connection.execute(overtaken).all()
-        if not found:
-            return
-        with site.store.write() as connection:
-            now = site.store.now(connection)
-            rows = [hint_row(site, row.ehr, AGAIN, row.resource_ref, now) for row in found]
-            connection.execute(inbox.insert(), rows)
-            audit.record(connection, row=site.ids(), at=now, action=audit.FOUND, count=len(rows))
-        site.wake_apply.set()
 
     def _learn(self, named: dict[int, str]) -> None:
         """User ids that WhatsApp's answers named belong to whom we wrote to."""
@@ -77,3 +49,31 @@ class Recorded:
         self._known.update(fresh)
         while len(self._known) > KNOWN:
             self._known.pop(next(iter(self._known)))
+
+
+def decide_again(site: Site, messages: Sequence[int]) -> None:
+    """Resources that have gone on since one of these was computed: a hint each, which holds their news back."""
+    if not messages:
+        return
+    overtaken = (
+        select(outbox.c.ehr, outbox.c.resource_ref)
+        .join(resource, resource.c.key == outbox.c.resource_key)
+        .where(
+            outbox.c.id.in_(sorted(messages)),
+            outbox.c.answers.is_(None),
+            outbox.c.resource_ref.is_not(None),
+            outbox.c.state.in_(("ready", "planned", "failed", "superseded")),
+            outbox.c.revision < resource.c.revision,
+        )
+        .distinct()
+    )
+    with site.store.read() as connection:
+        found = connection.execute(overtaken).all()
+    if not found:
+        return
+    with site.store.write() as connection:
+        now = site.store.now(connection)
+        rows = [hint_row(site, row.ehr, AGAIN, row.resource_ref, now) for row in found]
+        connection.execute(inbox.insert(), rows)
+        audit.record(connection, row=site.ids(), at=now, action=audit.FOUND, count=len(rows))
+    site.wake_apply.set()

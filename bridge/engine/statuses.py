@@ -15,6 +15,7 @@ from sqlalchemy import bindparam, func, or_, select, update
 
 from bridge.engine import persons, projections
 from bridge.engine.fates import Fate, settle
+from bridge.engine.recorded import decide_again
 from bridge.engine.site import Site
 from bridge.errors import BridgeError
 from bridge.inbound.providers.cloud_api import update_from_stored
@@ -172,6 +173,7 @@ class Statuses:
                 )
             faults.point("status_before_commit")
         faults.point("status_after_commit")
+        decide_again(site, [i for i, change in changes.items() if change["state"] == "failed"])
         if changes:
             site.wake_writes.set()
         if any(rows[i].state == "doubt" for i in changes):

@@ -405,3 +405,14 @@ def test_what_was_held_unsaid_is_not_taken_for_told(bench: Bench) -> None:
     assert bench.told(ANA) == [BOOKED]
     assert news(bench) == ["closed", "accepted"]
     assert bench.whatsapp.bubbles[0].params["day"].startswith("viernes, 11")
+
+
+def test_what_could_not_be_delivered_was_not_told(bench: Bench) -> None:
+    """The move is waiting, and WhatsApp says that the booking never reached the phone: the visit is told whole."""
+    bench.clerk(visit())
+    bench.settle()
+    bench.clerk(visit(1))
+    bench.apply()
+    bench.status(bench.whatsapp.bubbles[0], "failed", errors=[{"code": 131049, "title": "—"}])
+    bench.settle()
+    assert bench.told(ANA) == [BOOKED, BOOKED]
