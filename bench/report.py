@@ -36,7 +36,8 @@ class Line:
 
 
 LINES = (
-    Line("start_s", "start to first ack", "s", most=2),
+    Line("start_s", "start to first ack, empty store", "s", most=2),
+    Line("restart_s", "start to first ack, store in place", "s", most=2),
     Line("first_message_s", "start to first message accepted", "s"),
     Line("ehr_door_acks_s", "EHR door: durable acks, full R4 Appointments", "/s", least=3000),
     Line("ehr_door_p50_ms", "  latency p50 at that rate", "ms"),

@@ -21,7 +21,7 @@ from bridge.fhir.client import Deleted, EhrClient, Missing, Resource
 log = logging.getLogger(__name__)
 
 FRESH = 30.0  # seconds an answer serves several messages of one moment
-KEEP = 20_000  # answers held in memory
+KEEP = 4_000  # answers held in memory, those used last: about 5 kB each, and more than wait to be used at once
 WORKERS = 8
 UNAUTHORIZED = 401
 FAILED_FOR = 1.0  # seconds: a failure answers everybody who asks within it
@@ -85,6 +85,7 @@ class Reader:
                 and held[1].begun_at >= begun_after
                 and (begun_after or time.monotonic() - held[0] < FRESH)
             ):
+                self._answers.move_to_end(key)
                 return held[1]
             failure = self._failures.get(key)
             if failure is not None:

@@ -7,8 +7,10 @@ own. PostgreSQL has a pool. `now` is the machine clock: the database's own on Po
 from __future__ import annotations
 
 import fcntl
+import math
 import os
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +19,7 @@ from typing import IO, Any
 import pysqlite3.dbapi2
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError
+from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import QueuePool, StaticPool
 
@@ -26,6 +28,8 @@ from bridge.ledger.clock import MachineClock
 
 MAX_DRIFT = 2_000_000  # µs a node's clock may be off the database's: beyond it the node claims nothing and says so
 _PG_NOW = text("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint")
+READERS = 16  # SQLite connections kept for reading: opening one costs more than most reads
+RESTED = 1.0  # seconds after which a PostgreSQL connection is asked whether it is still there
 
 
 def passing(error: BaseException) -> bool:
@@ -66,6 +70,27 @@ class _PriorityLock:
                 self._condition.notify_all()
 
 
+def _ping_idle(engine: Engine) -> None:
+    """Ask a connection that has rested whether it is still there; one that was just in use is known to be.
+
+    `pool_pre_ping` asks before every transaction: a round trip more for each group commit.
+    """
+
+    def rests(_: Any, record: Any) -> None:
+        record.info["rests_since"] = time.monotonic()
+
+    def leaves(connection: Any, record: Any, _: Any) -> None:
+        if time.monotonic() - record.info.get("rests_since", math.inf) < RESTED:
+            return
+        try:
+            engine.dialect.do_ping(connection)
+        except Exception as error:
+            raise DisconnectionError from error  # the pool opens another
+
+    event.listen(engine, "checkin", rests)
+    event.listen(engine, "checkout", leaves)
+
+
 class Store:
     """The ledger's database.
 
@@ -91,10 +116,10 @@ class Store:
                 self.url,
                 pool_size=pool,
                 max_overflow=10,
-                pool_pre_ping=True,
                 hide_parameters=True,
                 connect_args={"options": "-c idle_in_transaction_session_timeout=30000 -c lock_timeout=10000"},
             )
+            _ping_idle(self._write_engine)
 
     def _sqlite(self, poolclass: type[Any], *, readonly: bool) -> Engine:
         path = Path(str(self.url.database)).absolute()
@@ -117,8 +142,9 @@ class Store:
             return connection
 
         engine = create_engine(
-            "sqlite://", creator=connect, module=pysqlite3.dbapi2, poolclass=poolclass, hide_parameters=True
-        )
+            "sqlite://", creator=connect, module=pysqlite3.dbapi2, poolclass=poolclass, hide_parameters=True,
+            **({"pool_size": READERS} if poolclass is QueuePool else {}),
+        )  # fmt: skip
         begin = "BEGIN" if readonly else "BEGIN IMMEDIATE"
         event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin) and None)
         return engine
