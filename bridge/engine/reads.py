@@ -11,7 +11,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 FRESH = 30.0  # seconds an answer serves several messages of one moment
 KEEP = 4_000  # answers held in memory, those used last: about 5 kB each, and more than wait to be used at once
-WORKERS = 8
+WORKERS = 8  # of each EHR
 UNAUTHORIZED = 401
 FAILED_FOR = 1.0  # seconds: a failure answers everybody who asks within it
 
@@ -58,10 +58,14 @@ class Reader:
         self._answers: OrderedDict[Key, tuple[float, Found]] = OrderedDict()
         self._failures: dict[Key, tuple[float, Failed]] = {}
         self._flying: dict[Key, int] = {}
-        self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="ehr-read")
+        # one pool an EHR: a slow one must not keep the others' events waiting
+        self._pools: dict[str, Executor] = {
+            ehr: ThreadPoolExecutor(WORKERS, thread_name_prefix=f"read-{ehr}") for ehr in clients
+        }
 
     def stop(self) -> None:
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        for pool in self._pools.values():
+            pool.shutdown(wait=False, cancel_futures=True)
 
     def can_read(self, ehr: str) -> bool:
         return ehr in self._clients
@@ -130,7 +134,7 @@ class Reader:
             if self._flying.get(key, -1) >= begun_after:
                 return
             self._flying[key] = begun = self._machine()
-        self._pool.submit(self._run, key, begun)
+        self._pools[key[0]].submit(self._run, key, begun)
 
     def _run(self, key: Key, begun: int) -> None:
         ehr, what = key

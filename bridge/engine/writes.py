@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any
 
 import msgspec
@@ -28,9 +29,10 @@ from bridge.ledger.tables import mark, resource, write
 
 log = logging.getLogger(__name__)
 
-WORKERS = 4
+WORKERS = 4  # of each EHR
 BATCH = 4  # times as many where the EHR takes a batch Bundle
-ROOM = 4 * WORKERS  # writes claimed and not done: a command asked for now waits behind these
+ROOM = 4 * WORKERS  # writes of one EHR claimed and not done: a command asked for now waits behind these
+NO_LONGER = ""  # the share of EHRs that have left the config: what was asked of them is held for a person
 TELL_LOOK = SECOND // 2  # between two looks for commands that take long
 LEASE = 120 * SECOND  # a command's three reads and writes, each within the client's deadline
 TELL_AFTER = 5 * SECOND
@@ -46,8 +48,13 @@ class Writer:
     def __init__(self, site: Site, reader: Reader) -> None:
         self._site = site
         self._carrying = Carrying(site, reader)
-        self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="ehr-write")
-        self._flying = 0
+        # each EHR has threads and room of its own: a slow one must not keep the others' patients waiting
+        ehrs = site.settings.ehrs
+        self._shares: tuple[str | None, ...] = (*ehrs, NO_LONGER) if len(ehrs) > 1 else (None,)
+        self._pools: dict[str | None, Executor] = {
+            share: ThreadPoolExecutor(WORKERS, thread_name_prefix=f"write-{share or 'ehr'}") for share in self._shares
+        }
+        self._flying: Counter[str | None] = Counter()
         self._no_batch: set[str] = set()  # EHRs that refused a batch Bundle
         self._last_told = 0
         self._lock = threading.Lock()
@@ -59,7 +66,10 @@ class Writer:
     def stop(self) -> None:
         self._site.wake_writes.set()
         self._thread.join(5)
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        for pool in self._pools.values():
+            pool.shutdown(wait=False, cancel_futures=True)
+        for pool in self._pools.values():
+            pool.shutdown(wait=True)
 
     def _run(self) -> None:
         site = self._site
@@ -84,22 +94,29 @@ class Writer:
         if now - self._last_told >= TELL_LOOK:
             self._tell_requested()
             self._last_told = now
-        most = ROOM if self._no_batch else ROOM * BATCH
+        return sum(self._hand_out(share) for share in self._shares)
+
+    def _hand_out(self, share: str | None) -> int:
+        most = self._most(share)
         with self._lock:
-            room = most - self._flying
+            room = most - self._flying[share]
         if room < most // 2:  # half of it is still to do: one claim for many costs less than one for each
             return 0
-        rows = self._claim(room)
+        rows = self._claim(room, share)
         with self._lock:
-            self._flying += len(rows)
+            self._flying[share] += len(rows)
         alone, together = self._parted(rows)
         for row in alone:
-            self._pool.submit(self._work, row)
+            self._pools[share].submit(self._work, share, row)
         for ehr, some in together:
-            self._pool.submit(self._work_together, ehr, some)
+            self._pools[share].submit(self._work_together, share, ehr, some)
         if rows:
             faults.point("write_after_claim")
         return len(rows)
+
+    def _most(self, share: str | None) -> int:
+        one_by_one = self._no_batch if share is None else share in self._no_batch
+        return ROOM if one_by_one else ROOM * BATCH
 
     def _parted(self, rows: Sequence[Any]) -> tuple[list[Any], list[tuple[str, list[Any]]]]:
         """What is written by itself, and new Communications that go as one batch."""
@@ -119,13 +136,16 @@ class Writer:
                 together.append((ehr, some))
         return alone, together
 
-    def _claim(self, room: int) -> list[Any]:
+    def _claim(self, room: int, share: str | None) -> list[Any]:
         """Due writes, at most one per resource and in the order asked; a dead owner's are taken over."""
         site = self._site
+        of: list[Any] = [] if share is None else [write.c.ehr == share]
+        if share == NO_LONGER:
+            of = [write.c.ehr.not_in(list(site.settings.ehrs))]
         with site.store.read() as connection:
             now = site.store.now(connection)
             due = self._due(now)
-            if connection.execute(select(write.c.id).where(due).limit(1)).first() is None:
+            if connection.execute(select(write.c.id).where(due, *of).limit(1)).first() is None:
                 return []
         with site.store.write() as connection:
             now = site.store.now(connection)
@@ -137,7 +157,7 @@ class Writer:
             )
             rows: list[Any] = []
             for kind in ("command", "projection"):  # each walks the index of what is due and stops
-                wanted = select(write).where(self._due(now), write.c.kind == kind, ~in_front)
+                wanted = select(write).where(self._due(now), write.c.kind == kind, ~in_front, *of)
                 ordered = wanted.order_by(write.c.next_at).limit(room - len(rows))
                 if len(rows) < room:
                     rows += connection.execute(ordered.with_for_update(skip_locked=True, of=write))
@@ -157,7 +177,7 @@ class Writer:
             or_(write.c.state == "asked", and_(write.c.state == "sending", write.c.lease_until <= now)),
         )
 
-    def _work(self, row: Any) -> None:
+    def _work(self, share: str | None, row: Any) -> None:
         try:
             outcome = self._carry(row)
             faults.point("write_after_call_before_record")
@@ -167,16 +187,16 @@ class Writer:
         except Exception:
             log.exception("a write failed", extra={"write": row.id})
         finally:
-            self._landed(1)
+            self._landed(share, 1)
 
-    def _landed(self, count: int) -> None:
+    def _landed(self, share: str | None, count: int) -> None:
         with self._lock:
-            self._flying -= count
-            look = self._flying <= (ROOM if self._no_batch else ROOM * BATCH) // 2
+            self._flying[share] -= count
+            look = self._flying[share] <= self._most(share) // 2
         if look:
             self._site.wake_writes.set()
 
-    def _work_together(self, ehr: str, rows: Sequence[Any]) -> None:
+    def _work_together(self, share: str | None, ehr: str, rows: Sequence[Any]) -> None:
         try:
             outcomes = self._carry_together(ehr, rows)
             faults.point("write_after_call_before_record")
@@ -190,7 +210,7 @@ class Writer:
         except Exception:
             log.exception("writes failed", extra={"write": rows[0].id})
         finally:
-            self._landed(len(rows))
+            self._landed(share, len(rows))
 
     def _carry_together(self, ehr: str, rows: Sequence[Any]) -> list[Outcome | None]:
         try:

@@ -168,12 +168,12 @@ class Bench:
         self.inbox = Inbox(self.store, self.crypto, self.site.ids, settings.version, lambda: None)
         self.reader = Reader(clients, self.store.now, lambda: self.applier.answered())  # noqa: PLW0108
         if inline:
-            self.reader._pool = Inline()  # type: ignore[assignment]
+            self.reader._pools = dict.fromkeys(self.reader._pools, Inline())  # type: ignore[arg-type]
         self.applier = Applier(self.site, self.reader)
         self.pump = Pump(self.site, self.reader)
         self.writer = Writer(self.site, self.reader)
         if inline:
-            self.writer._pool = Inline()  # type: ignore[assignment]
+            self.writer._pools = dict.fromkeys(self.writer._pools, Inline())  # type: ignore[arg-type]
         self.sender = Sender(
             settings,
             self.store,
