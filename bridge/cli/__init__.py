@@ -34,6 +34,7 @@ class Verb:
 
 VERBS = (
     Verb("demo", "bridge.cli.demo:demo", "Try it: the engine between a pretend EHR and a pretend phone, offline."),
+    Verb("init", "bridge.cli.init:init", "A new site's folder: config, mappings, templates, compose.yaml, .env.example."),
     Verb("serve", "bridge.cli.serve:serve", "Run the engine: doors, loops, console."),
     Verb("prime", "bridge.cli.prime:prime", "Read what an EHR holds already; no message, reminders armed."),
     Verb("show", "bridge.cli.show:show", "One event or message, hop by hop."),
