@@ -272,10 +272,11 @@ class Writer:
 
     def _record(self, row: Any, outcome: Outcome) -> None:
         site = self._site
+        wanted = self._wanted(row) if row.kind == "command" and outcome.reply is not None else None
         with site.store.write() as connection:
             now = site.store.now(connection)
-            if outcome.reply is not None:
-                self._lock_lane(connection, row)
+            if wanted is not None:
+                self._lock_lane(connection, wanted)
             if row.kind == "command":  # before the write's own row, as everywhere
                 connection.execute(select(resource.c.key).where(resource.c.key == row.resource_key).with_for_update())
             values: dict[str, Any] = {"state": outcome.state, "reason": outcome.reason, "owner": None, "lease_until": 0}
@@ -297,7 +298,8 @@ class Writer:
             if outcome.apply is not None:
                 outcome.apply(connection, now)
             if row.kind == "command" and outcome.reply is not None:
-                self._tell(connection, row, outcome.reply, outcome.fields, now)
+                if wanted is not None:
+                    self._tell(connection, row, wanted, outcome.reply, outcome.fields, now)
                 connection.execute(update(write).where(write.c.id == row.id).values(told="outcome"))
         if row.kind == "command":  # it has told the patient, or asked for a read
             site.wake_sender()
@@ -319,11 +321,20 @@ class Writer:
         stale = update(write).where(write.c.id.in_(ids), write.c.told == projections.AGAIN)
         connection.execute(stale.values(state="asked", told=None, settled_at=None, next_at=now))
 
-    def _lock_lane(self, connection: Any, row: Any) -> None:
+    def _wanted(self, row: Any) -> dict[str, Any] | None:
+        """What a command says, read before any transaction; None where it cannot be read: it must not stop the others."""
+        try:
+            decoded: dict[str, Any] = msgspec.json.decode(
+                self._site.crypto.decrypt(row.wanted, row.key_id, "write", "wanted", row.id)
+            )
+        except BridgeError:
+            return None
+        return decoded
+
+    def _lock_lane(self, connection: Any, wanted: Mapping[str, Any]) -> None:
         """Lanes come first in the order of locks; the one of the conversation that is told."""
-        if connection.dialect.name == "sqlite" or row.kind != "command":
+        if connection.dialect.name == "sqlite":
             return
-        wanted = msgspec.json.decode(self._site.crypto.decrypt(row.wanted, row.key_id, "write", "wanted", row.id))
         key, number = wanted.get("lane_key"), wanted.get("number")
         if key is not None:
             ids = lanes.ensure(connection, self._site.ids, "conversation", [(key, number)])
@@ -345,23 +356,26 @@ class Writer:
             rows = connection.execute(select(write).where(slow).limit(50)).all()
         if not rows:
             return
+        told = [(row, self._wanted(row)) for row in rows]
         with site.store.write() as connection:
             now = site.store.now(connection)
-            for row in rows:
-                self._lock_lane(connection, row)
-            for row in rows:
+            for _, wanted in told:
+                if wanted is not None:
+                    self._lock_lane(connection, wanted)
+            for row, wanted in told:
                 changed = connection.execute(
                     update(write)
                     .where(write.c.id == row.id, write.c.told.is_(None), write.c.state.in_(("asked", "sending")))
                     .values(told="requested")
                 )
-                if changed.rowcount == 1:
-                    self._tell(connection, row, "requested", {}, now)
+                if changed.rowcount == 1 and wanted is not None:
+                    self._tell(connection, row, wanted, "requested", {}, now)
         site.wake_sender()
 
-    def _tell(self, connection: Any, row: Any, reply_id: str, fields: Mapping[str, str], now: int) -> None:
+    def _tell(
+        self, connection: Any, row: Any, wanted: Mapping[str, Any], reply_id: str, fields: Mapping[str, str], now: int
+    ) -> None:
         site = self._site
-        wanted = msgspec.json.decode(site.crypto.decrypt(row.wanted, row.key_id, "write", "wanted", row.id))
         thread = Thread(wanted["number"], wanted["lane_key"], wanted["wa_id"], wanted["user_id"], wanted["language"])
         message = answer(
             site, thread, key=f"write|{row.id}|{reply_id}", reply_id=reply_id,

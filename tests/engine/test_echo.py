@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
-from bridge.ledger.tables import outbox
+from bridge.ledger.tables import outbox, write
 from bridge.sandbox import people
 from tests.engine.conftest import Workshop
 from tests.engine.harness import MORNING, Bench
@@ -365,3 +367,54 @@ def test_what_happens_while_a_communication_is_written_is_written_too(bench: Ben
     bench.settle()
     [written] = bench.ehr.of("Communication")
     assert "received" in written
+
+
+def test_a_command_that_cannot_be_decrypted(bench: Bench) -> None:
+    """It is held with an alarm, and everybody else's decisions are told and written all the same."""
+    first = booked(bench)
+    bench.clerk(people.appointment("a2", START + timedelta(hours=2)))
+    bench.settle()
+    second = bench.whatsapp.bubbles[-1]
+    bench.ehr.down = True
+    bench.tap(first, CONFIRM)
+    bench.settle_replies()
+    with bench.store.write() as connection:
+        connection.execute(text("UPDATE write SET wanted = :b WHERE kind = 'command'"), {"b": b"0123456789abcdef" * 2})
+    bench.tap(second, CONFIRM)
+    bench.settle_replies()
+    bench.pass_(seconds=6)
+    bench.settle()
+    assert words(bench)[-1] == "requested"
+    bench.ehr.down = False
+    bench.pass_(minutes=6)
+    bench.settle()
+    assert words(bench)[-1] == "confirmed"
+    assert [row.state for row in bench.rows(write, write.c.kind == "command")] == ["held", "done"]
+    assert "a write to the EHR did not happen" in bench.alarms()
+
+
+@pytest.mark.parametrize(
+    "ehr", [{"base_url": None, "writeback": None, "auth": None}, {"writeback": {"communication": "none"}}]
+)
+def test_where_nothing_is_written_back_nothing_is_asked(workshop: Workshop, ehr: dict[str, Any]) -> None:
+    bench = workshop(ehr=ehr)
+    if ehr.get("base_url", "") is None:
+        patient = {"fullUrl": "https://ehr.example/fhir/Patient/ana", "resource": people.ana()}
+        status = {"resourceType": "SubscriptionStatus", "status": "active", "type": "event-notification",
+                  "subscription": {"reference": "Subscription/s1"}, "topic": "http://ehr.example/topic",
+                  "notificationEvent": [{"eventNumber": "1", "focus": {"reference": "Appointment/a1"},
+                                         "additionalContext": [{"reference": "Patient/ana"}]}]}  # fmt: skip
+        booking = {"fullUrl": "https://ehr.example/fhir/Appointment/a1", "resource": bench.ehr.put(visit())}
+        body = {
+            "resourceType": "Bundle",
+            "type": "subscription-notification",
+            "entry": [{"resource": status}, booking, patient],
+        }
+        bench.push(json.dumps(body).encode(), method="POST")
+        bench.settle()
+    else:
+        booked(bench)
+    bench.status(bench.whatsapp.bubbles[0], "delivered")
+    bench.settle()
+    assert bench.writes() == []
+    assert bench.alarms() == []
