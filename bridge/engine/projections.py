@@ -21,7 +21,9 @@ AGAIN = "again"  # in `told` of a projection: it changed while it was being writ
 
 def ask(connection: Connection, site: Site, messages: Sequence[Any], now: int) -> None:
     """Communications of outbound messages: one written already is brought up to date, one being written is written again."""
-    rows = {message.id: communication(site, message, now) for message in messages}
+    rows = {message.id: communication(site, message, now) for message in messages if takes_them(site, message.ehr)}
+    if not rows:
+        return
     known = sorted(set(rows) - writes.add(connection, site.ids, list(rows.values()), now))
     flying = write.c.state == "sending"
     for start in range(0, len(known), 500):
@@ -35,6 +37,12 @@ def ask(connection: Connection, site: Site, messages: Sequence[Any], now: int) -
                 settled_at=None,
             )
         )
+
+
+def takes_them(site: Site, ehr: str) -> bool:
+    """Whether this EHR is written Communications at all."""
+    configured = site.settings.ehrs.get(ehr)
+    return configured is not None and configured.base_url is not None and configured.writeback.communication == "create"
 
 
 def communication(site: Site, message: Any, now: int) -> dict[str, object]:
