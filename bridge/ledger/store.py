@@ -28,7 +28,7 @@ from bridge.ledger.clock import MachineClock
 
 MAX_DRIFT = 2_000_000  # µs a node's clock may be off the database's: beyond it the node claims nothing and says so
 _PG_NOW = text("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint")
-READERS = 16  # SQLite connections kept for reading: opening one costs more than most reads
+READERS = 12  # SQLite connections kept for reading: opening one costs more than most reads
 RESTED = 1.0  # seconds after which a PostgreSQL connection is asked whether it is still there
 
 
@@ -136,7 +136,7 @@ class Store:
                 cursor.execute("PRAGMA journal_mode=WAL")
                 cursor.execute("PRAGMA synchronous=FULL")
                 cursor.execute("PRAGMA wal_autocheckpoint=4000")
-            cursor.execute(f"PRAGMA cache_size={-2000 if readonly else -16000}")  # kB; readers are many
+            cursor.execute(f"PRAGMA cache_size={-500 if readonly else -16000}")  # kB; readers are many
             cursor.execute("PRAGMA temp_store=MEMORY")
             cursor.close()
             return connection
