@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -164,8 +164,12 @@ class Applier:
         now = self._site.store.now()
         self._pending = {k: held for k, held in self._pending.items() if self._reader.awaited(held.ehr, held.whats)}
         aside = set(self._pending)
-        room = min(GROUPS, ASIDE - len(aside))
-        if room <= 0:
+        # an EHR that is slow to answer has read far enough ahead; what the others push is fetched all the same
+        by_ehr = Counter(held.ehr for held in self._pending.values())
+        full = [ehr for ehr, count in by_ehr.items() if count >= ASIDE // len(self._site.settings.ehrs)]
+        beside = sum(count for ehr, count in by_ehr.items() if ehr not in full)
+        room = min(GROUPS, ASIDE - beside)
+        if room <= 0 or len(full) == len(self._site.settings.ehrs):
             return []
         with self._site.store.read() as connection:
             due = or_(inbox.c.next_try.is_(None), inbox.c.next_try <= now)
@@ -177,9 +181,14 @@ class Applier:
                 for kind in ("notification", "hint")
                 for row in connection.execute(
                     select(inbox.c.id, inbox.c.key)
-                    .where(inbox.c.fate.is_(None), inbox.c.kind == kind, due)
+                    .where(
+                        inbox.c.fate.is_(None),
+                        inbox.c.kind == kind,
+                        due,
+                        *([inbox.c.source.not_in([f"ehr:{ehr}" for ehr in full])] if full else []),
+                    )
                     .order_by(inbox.c.id)
-                    .limit(GROUPS * 2 + 4 * len(aside))
+                    .limit(GROUPS * 2 + 4 * beside)
                 )
             ]
             for row in sorted(light, key=lambda row: row.id):
