@@ -13,7 +13,7 @@ from bridge.engine import persons
 from bridge.engine.fates import Fate, settle
 from bridge.engine.reads import Failed, Found, Reader
 from bridge.engine.site import Site
-from bridge.engine.truth import Event, Group, Waiting
+from bridge.engine.truth import LAG_TRIES, Event, Group, Waiting
 from bridge.errors import UnreadableResource
 from bridge.ledger import keys
 from bridge.mappers.person import read_person
@@ -65,6 +65,12 @@ def _raw(reader: Reader, group: Group) -> Mapping[str, Any] | Waiting | str | No
     answer = reader.get(group.ehr, group.reference, begun_after=arrived)
     if state == "pending" or not isinstance(answer, Found):
         return None
+    if answer.state == "refused":
+        return "the EHR refused to show it to us"
+    tries = max(event.tries for event in group.events)
+    if answer.state == "missing" and tries < LAG_TRIES and not any(event.piece.deleted for event in group.events):
+        reader.forget(group.ehr, group.reference)
+        return Waiting("the EHR does not have it yet (404)", 1.0 * 2**tries)
     if answer.value is None:
         # deleted in the EHR: nobody there may be written to any more
         kind, _, identity = group.reference.partition("/")

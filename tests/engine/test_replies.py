@@ -506,3 +506,32 @@ def test_start_overtakes_the_stop_before_it(bench: Bench) -> None:
     bench.clerk(people.appointment("a1", START + timedelta(days=1)))
     bench.settle()
     assert last(bench).template == MOVED
+
+
+@pytest.mark.parametrize("how", ["refused", "missing for a moment"])
+def test_a_patient_that_cannot_be_read_is_not_taken_for_gone(bench: Bench, how: str) -> None:
+    book(bench)
+    held = bench.ehr.get("Patient/ana")
+    if how == "refused":
+        bench.ehr.refuses.add("Patient/ana")
+    else:
+        bench.ehr.held.pop("Patient/ana")
+    bench.hint("Patient/ana", door="patients")
+    bench.settle()
+    bench.ehr.refuses.clear()
+    bench.ehr.held["Patient/ana"] = held
+    bench.pass_(minutes=2)
+    bench.settle()
+    bench.clerk(people.appointment("a1", START + timedelta(days=1)))
+    bench.settle()
+    assert bench.told(ANA) == [BOOKED, MOVED]
+
+
+def test_a_patient_that_was_deleted_is_not_written_to(bench: Bench) -> None:
+    book(bench)
+    bench.ehr.held["Patient/ana"] = None
+    bench.hint("Patient/ana", door="patients")
+    bench.settle()
+    bench.clerk(people.appointment("a1", START + timedelta(days=1)))
+    bench.settle()
+    assert bench.told(ANA) == [BOOKED]
