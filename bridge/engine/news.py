@@ -541,7 +541,8 @@ class News:
         if held is not None and held.row.consents_read_at:
             return
         found = self._read(ehr, f"Consent?patient={person.reference}")
-        made.values["consents_read_at"] = max(found.begun_at, 1)
+        if found.state != "refused":  # else it is asked again with the next event
+            made.values["consents_read_at"] = max(found.begun_at, 1)
         for raw in found.value or []:
             if raw.get("resourceType") != "Consent":
                 continue
