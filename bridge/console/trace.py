@@ -147,6 +147,11 @@ def latest(
     return tuple(_event(row) for row in connection.execute(wanted.order_by(inbox.c.id.desc()).limit(limit)))
 
 
+def events(connection: Connection, ids: Sequence[int]) -> tuple[Event, ...]:
+    """These events as far as they are there, oldest first."""
+    return tuple(_event(row) for row in _rows(connection, _events().order_by(inbox.c.id), inbox.c.id, sorted(ids)))
+
+
 def traces(connection: Connection, events: Sequence[Event]) -> tuple[Trace, ...]:
     """The traces of these events, in their order, with a handful of statements for all."""
     ids = [number(event.id) for event in events]
