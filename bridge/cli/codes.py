@@ -192,6 +192,11 @@ CODES: Mapping[str, Code] = {
         "`config/templates/buttons.yaml` lacks the button, or its title in a language of the template.",
         "Add the title, at most 20 characters.",
     ),
+    "BR049": Code(
+        "A mapping sends a template that Meta has not approved.",
+        "The template's file says so (`status:`): it waits for Meta, was rejected, or is paused for its quality.",
+        "Wait, or reword it and send it in again; `status: approved` once Meta has approved it.",
+    ),
     # --- the wording of templates ---
     "BR050": Code(
         "A variable stands first or last.",

@@ -2,13 +2,14 @@
 
 Each check reads what is there and tolerates what is not, so that one run shows every problem of a file.
 Codes: BR020-BR026 expressions, BR040 template, BR041 parameters, BR042 buttons, BR043 guardian, BR044 two mappings for
-one event, BR045 language, BR046 name taken.
+one event, BR045 language, BR046 name taken, BR049 template not approved.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from bridge.errors import BadExpression
@@ -22,6 +23,8 @@ from bridge.mappers.templates import Catalogue, Template
 Steps = tuple[str | int, ...]
 
 POLICY = ("confirmed_once", "sensitive_loinc", "release_abnormal")  # what %site_policy holds
+_MISSING = re.compile(r'there is no "%(\w+)" here')
+_NAMED = re.compile(r"%`?(\w+)")
 _POLICY_NAME = re.compile(r"%site_policy\s*\.\s*`?(\w+)")
 
 
@@ -31,8 +34,10 @@ def check_expressions(doc: Document, fhir_versions: Sequence[str]) -> list[Probl
     variables = variables_of(event)
     problems: list[Problem] = []
     for steps, text, use in _expressions(doc.data):
+        if not text:
+            continue  # the schema has said so
         kinds, found = _compile(doc, steps, text, resource_of(event), variables, fhir_versions)
-        problems += found
+        problems += [_explained(each, doc.data.get("let")) for each in found]
         if use == "let":
             variables[str(steps[-1])] = kinds
         elif use == "condition" and kinds and not kinds & {"boolean", "*"}:
@@ -65,13 +70,42 @@ def _compile(
     for version, error in errors if good else errors[:1]:
         message = f"{error}; with an EHR of {version} this gives nothing" if good else str(error)
         severity = "warning" if good else "error"
-        offset = error.column if "\n" not in text else 0
-        problems.append(doc.problem(steps, error.code, message, hint=error.hint, offset=offset, severity=severity))
+        problems.append(
+            doc.problem(steps, error.code, message, hint=error.hint, offset=error.column, severity=severity)
+        )
     for found in _POLICY_NAME.finditer(text):
         if found[1] not in POLICY:
             message = f'%site_policy has no "{found[1]}"{closest(found[1], POLICY)}'
             problems.append(doc.problem(steps, "BR022", message, offset=found.start(1)))
     return kinds, problems
+
+
+def _explained(problem: Problem, let: Any) -> Problem:
+    """Of a name that `let` defines too late, or in a circle, say so."""
+    said = _MISSING.match(problem.message)
+    if problem.code != "BR022" or said is None or not isinstance(let, dict) or said[1] not in let:
+        return problem
+    named = {name: set(_NAMED.findall(text)) & set(let) for name, text in let.items() if isinstance(text, str)}
+    circle = _circle(named, said[1])
+    message = f'"%{said[1]}" is defined further down; let is read from top to bottom'
+    if len(circle) == 1:
+        message = f'"%{said[1]}" needs itself'
+    elif circle:
+        message = f"{', '.join(f'%{name}' for name in circle[:-1])} and %{circle[-1]} need each other"
+    return replace(problem, message=message)
+
+
+def _circle(named: dict[str, set[str]], start: str) -> list[str]:
+    """The names of a circle through `start`, in the order of the file; empty if there is none."""
+    reached: dict[str, set[str]] = {}
+    for name in named:
+        waiting, seen = [name], set[str]()
+        while waiting:
+            new = named.get(waiting.pop(), set()) - seen
+            seen |= new
+            waiting += new
+        reached[name] = seen
+    return [name for name in named if name in reached.get(start, ()) and start in reached[name]]
 
 
 def _expressions(data: dict[str, Any]) -> Iterator[tuple[Steps, str, str]]:
@@ -128,15 +162,18 @@ def check_mapping(doc: Document, templates: Catalogue, site_languages: Sequence[
     ids = (
         [each["id"] for each in buttons if isinstance(each, dict) and "id" in each] if isinstance(buttons, list) else []
     )
-    problems += _variant(doc, ("send",), send, templates, site_languages, ids)
+    problems += _variant(doc, ("send",), send, templates, site_languages)
     who = doc.data.get("recipient")
     who = who.get("who", "guardian-if-minor") if isinstance(who, dict) else "guardian-if-minor"
     if isinstance(send.get("guardian"), dict):
-        problems += _variant(doc, ("send", "guardian"), send["guardian"], templates, site_languages, ids)
+        problems += _variant(doc, ("send", "guardian"), send["guardian"], templates, site_languages)
     elif who != "patient" and "guardian" not in send:
         message = "a guardian can be the reader, and there is no text for one"
         hint = "add send.guardian with a template of its own, or recipient: {who: patient}"
         problems.append(doc.problem(("send",), "BR043", message, key=True, hint=hint))
+    sent = [each for each in (send, send.get("guardian")) if isinstance(each, dict)]
+    known = [templates.get(str(each.get("template"))) for each in sent]
+    problems += _buttons(doc, [each for each in known if each is not None], ids)
     if "header" in send:
         problems.append(doc.problem(("send", "header"), "BR041", "the templates here have no header", key=True))
     problems += _texts(doc, (), doc.data, site_languages)
@@ -149,7 +186,6 @@ def _variant(
     send: dict[str, Any],
     templates: Catalogue,
     site_languages: Sequence[str],
-    buttons: Sequence[str],
 ) -> Iterator[Problem]:
     name, params = send.get("template"), send.get("params")
     if not isinstance(name, str) or not isinstance(params, dict):
@@ -167,7 +203,9 @@ def _variant(
         if param not in params:
             message = f"the template {name} also needs {{{{{param}}}}}"
             yield doc.problem((*steps, "params"), "BR041", message, key=True)
-    yield from _buttons(doc, steps, template, buttons)
+    if template.status != "approved":
+        message = f"Meta has not approved the template {name} ({template.status}): it would refuse the message"
+        yield doc.problem((*steps, "template"), "BR049", message, severity="warning")
     lacking = [language for language in site_languages if template.language(language, ()) is None]
     if len(lacking) == len(site_languages):
         message = f"the template {name} speaks none of the site's languages ({', '.join(site_languages)})"
@@ -177,19 +215,27 @@ def _variant(
         yield doc.problem((*steps, "template"), "BR045", message, severity="warning")
 
 
-def _buttons(doc: Document, steps: Steps, template: Template, buttons: Sequence[str]) -> Iterator[Problem]:
-    """Every button of the template does something, and nothing is tied to a button it lacks."""
+def _buttons(doc: Document, templates: Sequence[Template], buttons: Sequence[str]) -> Iterator[Problem]:
+    """Every button of the templates does something, and nothing is tied to a button they lack."""
     for index, button in enumerate(buttons):
-        if button not in template.buttons:
-            message = f'the template {template.name} has no button "{button}"{closest(button, template.buttons)}'
-            yield doc.problem(("send", "buttons", index, "id"), "BR042", message)
-        elif button in buttons[:index]:
+        without = [each for each in templates if button not in each.buttons]
+        if button in buttons[:index]:
             yield doc.problem(("send", "buttons", index, "id"), "BR042", f'the button "{button}" is already above')
-    lacking = [button for button in template.buttons if button not in buttons]
+        elif without:
+            there = f"the {_both(without)} no button"
+            message = f'{there} "{button}"{closest(button, without[0].buttons)}'
+            yield doc.problem(("send", "buttons", index, "id"), "BR042", message)
+    lacking = list(dict.fromkeys(button for each in templates for button in each.buttons if button not in buttons))
     if lacking:
-        message = f"nothing says what the button {' and '.join(lacking)} of {template.name} does"
-        at = ("send", "buttons") if "buttons" in doc.data["send"] else (*steps, "template")
+        of = " and ".join(each.name for each in templates if set(lacking) & set(each.buttons))
+        message = f"nothing says what the button {' and '.join(lacking)} of {of} does"
+        at = ("send", "buttons") if "buttons" in doc.data["send"] else ("send", "template")
         yield doc.problem(at, "BR042", message, key=True)
+
+
+def _both(templates: Sequence[Template]) -> str:
+    names = " and ".join(dict.fromkeys(each.name for each in templates))
+    return f"template {names} has" if len(templates) == 1 else f"templates {names} have"
 
 
 def _texts(doc: Document, steps: Steps, data: Any, site_languages: Sequence[str]) -> Iterator[Problem]:

@@ -99,15 +99,29 @@ class Document:
         secret: bool = False,
         severity: str = "error",
     ) -> Problem:
-        """A problem at `path`. `offset`: letters into a one-line value, 0 its first. `secret`: the value is not printed."""
+        """A problem at `path`. `offset`: letters into a value of one line or a `|` block, 0 its first. `secret`: the value is not printed."""
         line, column = self.position(path, key)
         source = self.line(line)
-        if offset is not None:
+        if offset is not None and source[column - 1 : column] == "|":
+            line, column = self._inside(path, line, offset)
+            source = self.line(line)
+        elif offset is not None:
             quoted = source[column - 1 : column] in {'"', "'"}  # escapes before the place cost a column or two
             column += offset + quoted
         if secret:
             source = source[: column - 1] + "…" if not key else source
         return Problem(self.path, line, column, code, message, source, hint, severity)
+
+    def _inside(self, path: Sequence[str | int], line: int, offset: int) -> Place:
+        """The place of a letter of a `|` block that begins below `line`."""
+        value: Any = self.data
+        for step in path:
+            value = value[step]
+        before = str(value)[:offset]
+        at = line + 1 + before.count("\n")
+        rows = (row for row in self.text.splitlines()[line:] if row.strip())
+        first = next(rows, "")
+        return at, len(first) - len(first.lstrip(" ")) + len(before) - before.rfind("\n")
 
 
 def load_document(text: str, file: str) -> Document:
@@ -159,6 +173,7 @@ def _syntax(bare: Document, exc: Exception) -> Problem:
     if isinstance(exc, MarkedYAMLError) and exc.problem_mark is not None:
         line, column = exc.problem_mark.line + 1, exc.problem_mark.column + 1
         code, hint = "BR001", ""
+        flow = exc.context_mark is not None and "flow" in str(exc.context)
         message = str(exc.problem or "not YAML")
         if "'\\t'" in message or bare.line(line)[:column].lstrip(" ").startswith("\t"):
             code, message, hint = "BR003", "a tab where YAML wants spaces", "indent with two spaces"
@@ -166,6 +181,11 @@ def _syntax(bare: Document, exc: Exception) -> Problem:
             code, message = "BR006", "a second document begins here; one file holds one"
         elif "mapping values are not allowed" in message:
             hint = "a value that contains a colon and a space needs quotes"
+        elif flow and exc.context_mark.line < exc.problem_mark.line:
+            opened = exc.context_mark
+            hint = f"or what stands in line {line}, column {column} does not belong into it"
+            line, column = opened.line + 1, opened.column + 1
+            message = f"the bracket that opens here is not closed: {message}"
         elif exc.context:
             message = f"{message} ({exc.context})"
         return Problem(bare.path, line, column, code, message, bare.line(line), hint)

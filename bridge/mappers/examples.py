@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from bridge.mappers.document import Problem
+from bridge.mappers.document import Problem, closest
 from bridge.mappers.mapping import Mapping as Rule
 from bridge.mappers.mapping import MappingSet
 from bridge.mappers.render import Context, Skip, TemplateMessage, render
@@ -99,6 +99,9 @@ def _run(
 ) -> list[Problem]:
     steps = ("examples", index)
     problem = rule.document.problem
+    if not _is_moment(example.get("at")):
+        message = f'"{example["at"]}" is not a time with its offset; write it like 2026-11-22T10:00:00+01:00'
+        return [problem((*steps, "at"), "BR047", message)]
     try:
         bundle = read_fixture(example["given"])
         context = context_of(
@@ -110,8 +113,10 @@ def _run(
             site_policy=site_policy,
             offset=rule.remind.before[-1] if rule.remind is not None else None,
         )
-    except (OSError, KeyError, ValueError, TypeError, IndexError) as exc:
-        message = f"the fixture {example['given']} cannot be used ({type(exc).__name__})"
+    except OSError:
+        return [problem((*steps, "given"), "BR047", f"there is no fixture {example['given']} beside the mapping")]
+    except (KeyError, ValueError, TypeError, IndexError) as exc:
+        message = f"the fixture {example['given']} is not a Bundle that bridge can read ({type(exc).__name__})"
         return [problem((*steps, "given"), "BR047", message)]
     outcome = render(rule, context)
     wanted = example.get("expect_skip")
@@ -123,11 +128,29 @@ def _run(
     if not isinstance(outcome, TemplateMessage):
         return [problem((*steps, "name"), "BR047", f"nothing is sent: {outcome.reason}")]
     found = dict(outcome.params)
+    expected = example.get("expect", {})
+    unknown = [name for name in expected if name not in found]
     return [
-        problem((*steps, "expect", name), "BR047", f'{name} is "{found.get(name, "")}", expected "{value}"')
-        for name, value in example.get("expect", {}).items()
-        if found.get(name) != value
+        problem(
+            (*steps, "expect", name),
+            "BR047",
+            f"{outcome.template} has no {{{{{name}}}}}{closest(name, found)}",
+            key=True,
+        )
+        for name in unknown
+    ] + [
+        problem((*steps, "expect", name), "BR047", f'{name} is "{found[name]}", expected "{value}"')
+        for name, value in expected.items()
+        if name in found and found[name] != value
     ]
+
+
+def _is_moment(text: Any) -> bool:
+    """None, or a moment that means the same on every machine."""
+    try:
+        return text is None or datetime.fromisoformat(text).tzinfo is not None
+    except ValueError:
+        return False
 
 
 def _before(focus: Mapping[str, Any]) -> datetime:

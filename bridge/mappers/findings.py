@@ -89,6 +89,8 @@ def _about_value(doc: Document, error: ValidationError) -> Problem:
         kinds = [wanted] if isinstance(wanted, str) else list(wanted)
         message = f"this should be {_or([KINDS[kind] for kind in kinds])}, not {_kind(value)}"
         return doc.problem(path, "BR010", message, hint=_type_hint(value, kinds))
+    if rule == "minLength" and value == "":
+        return doc.problem(path, "BR010", "there is no text here")
     if rule in LIMITS:
         return doc.problem(path, "BR010", f"this should be {LIMITS[rule].format(wanted)}")
     return doc.problem(path, "BR010", f"{shown_path(path)} cannot stand here", key=True)

@@ -10,16 +10,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.resources import files
 from typing import Any
 
 from bridge.errors import Refused
-from bridge.mappers.document import Document, Problem, check_schema
+from bridge.mappers.document import Document, Problem, check_schema, closest
 
 VARIABLE = re.compile(r"\{\{\s*([a-z][a-z0-9_]*)\s*\}\}")
+STRAY = re.compile(r"\{\{|\}\}")
 BUTTONS_FILE = "buttons.yaml"
 
 
@@ -37,6 +38,7 @@ class Template:
     button_titles: Mapping[str, Mapping[str, str]]  # es -> {confirm: Confirmar}
     document: Document = field(compare=False, repr=False)
     parameter_format: str = "named"
+    status: str = "approved"  # what Meta last said of it
 
     @property
     def file(self) -> str:
@@ -84,12 +86,16 @@ def load_templates(docs: Sequence[Document]) -> Catalogue:
     problems: list[Problem] = []
     titles: Mapping[str, Mapping[str, str]] = {}
     rest: list[Document] = []
+    names: Document | None = None  # buttons.yaml
     for doc in docs:
         is_buttons = doc.path.rpartition("/")[2] == BUTTONS_FILE
         found = check_schema(doc, schema("buttons" if is_buttons else "template"))
         problems += found
         if is_buttons:
-            titles = {} if found else doc.data
+            names, titles = (
+                doc,
+                _titles(doc.data),
+            )  # a bad title is one problem, not one more at each template with that button
         elif not found:
             rest.append(doc)
     templates: dict[str, Template] = {}
@@ -100,6 +106,8 @@ def load_templates(docs: Sequence[Document]) -> Catalogue:
             problems.append(doc.problem(("name",), "BR046", f'"{template.name}" is already the name of {first}'))
         templates[template.name] = template
         problems += _check(doc, template, titles)
+    if names is not None:
+        problems += _untitled(names, templates.values(), titles)
     if problems:
         raise Refused(problems)
     return Catalogue(templates)
@@ -123,28 +131,64 @@ def _template(doc: Document, titles: Mapping[str, Mapping[str, str]]) -> Templat
             for language in data["languages"]
         },
         document=doc,
+        status=data.get("status", "approved"),
     )
+
+
+def _titles(data: Any) -> Mapping[str, Mapping[str, str]]:
+    """Whatever of `buttons.yaml` can be used."""
+    return {key: each for key, each in data.items() if isinstance(each, dict)} if isinstance(data, dict) else {}
 
 
 def _title(titles: Mapping[str, str], language: str) -> str | None:
     return titles.get(language, titles.get(language[:2]))
 
 
+def _untitled(names: Document, templates: Iterable[Template], titles: Mapping[str, Mapping[str, str]]) -> list[Problem]:
+    """The titles that a template needs in one of its languages; once for all templates that have the button."""
+    lacking: dict[str, set[str]] = {}
+    users: dict[str, str] = {}  # button -> the first template that needs what is lacking
+    for template in templates:
+        for language, named in template.button_titles.items():
+            for button in set(template.buttons) & set(titles) - set(named):
+                lacking.setdefault(button, set()).add(language)
+                users.setdefault(button, template.name)
+    return [
+        names.problem(
+            (button,),
+            "BR048",
+            f'"{button}" has no title in {", ".join(sorted(lacking[button]))}, where {users[button]} shows it',
+            key=True,
+        )
+        for button in titles
+        if button in lacking
+    ]
+
+
 def _check(doc: Document, template: Template, titles: Mapping[str, Mapping[str, str]]) -> list[Problem]:
     problems = []
     for index, button in enumerate(template.buttons):
-        lacking = [language for language, named in template.button_titles.items() if button not in named]
-        if lacking:
-            what = f"no title in {', '.join(lacking)}" if button in titles else "no entry"
-            problems.append(doc.problem(("buttons", index), "BR048", f'{BUTTONS_FILE} has {what} for "{button}"'))
+        if button not in titles:
+            message = f'{BUTTONS_FILE} has no entry for "{button}"{closest(button, titles)}'
+            problems.append(doc.problem(("buttons", index), "BR048", message))
+    everywhere = [set(VARIABLE.findall(body)) for body in template.languages.values()]
+    undeclared = set.intersection(*everywhere) - set(template.params) if len(everywhere) > 1 else set()
+    for name in sorted(undeclared):
+        message = f"every language uses {{{{{name}}}}}, and it is not one of the params"
+        problems.append(doc.problem(("params",), "BR041", message, key=True))
     for language, body in template.languages.items():
         path = ("languages", language, "body")
-        used = set(VARIABLE.findall(body))
-        for name in sorted(used - set(template.params)):
-            problems.append(doc.problem(path, "BR041", f"{{{{{name}}}}} is not one of the params"))
-        for name in template.params:
-            if name not in used:
-                problems.append(doc.problem(path, "BR041", f"the body in {language} does not use {{{{{name}}}}}"))
-        if "{{" in VARIABLE.sub("", body) or "}}" in VARIABLE.sub("", body):
-            problems.append(doc.problem(path, "BR041", "a variable is written {{name}}, in small letters"))
+        used = {found[1]: found.start() for found in reversed(list(VARIABLE.finditer(body)))}
+        unused = [name for name in template.params if name not in used]
+        for name, offset in sorted(used.items(), key=lambda item: item[1]):
+            if name not in template.params and name not in undeclared:
+                message = f"{{{{{name}}}}} is not one of the params{closest(name, unused or template.params)}"
+                problems.append(doc.problem(path, "BR041", message, offset=offset))
+                unused = []  # a blank under another name: one mistake
+        odd = STRAY.search(VARIABLE.sub(lambda found: " " * len(found[0]), body))
+        if odd is not None:
+            message = "a variable is written {{name}}, in small letters"
+            problems.append(doc.problem(path, "BR041", message, offset=odd.start()))
+        for name in unused if odd is None else ():
+            problems.append(doc.problem(path, "BR041", f"the body in {language} does not use {{{{{name}}}}}"))
     return problems

@@ -64,7 +64,7 @@ def _whole(template: Template) -> Iterator[Problem]:
         if FORBIDDEN_IN_VALUE.search(sample) or not sample.strip():
             message = "a sample must be what could be sent: no line break, tab or more than four spaces, not empty"
             yield doc.problem(("params", name), "BR056", message)
-        for word in _found(sample, CLINICAL):
+        for word, _ in _found(sample, CLINICAL):
             yield doc.problem(("params", name), "BR055", f'"{word}" says what the visit is about')
     if len(template.buttons) > MOST_BUTTONS:
         yield doc.problem(("buttons",), "BR057", f"at most {MOST_BUTTONS} buttons", key=True)
@@ -91,10 +91,12 @@ def _body(template: Template, language: str, body: str) -> Iterator[Problem]:
     filled = VARIABLE.sub(lambda found: template.samples.get(found[1], ""), body)
     if len(filled) > LONGEST_BODY:
         yield doc.problem(path, "BR053", f"{len(filled)} characters with its samples; WhatsApp takes {LONGEST_BODY}")
-    for word in _found(body, PROMOTIONAL.get(language[:2], ())):
-        yield doc.problem(path, "BR054", f'"{word}" reads as advertising: Meta would file it as marketing')
-    for word in _found(body, CLINICAL):
-        yield doc.problem(path, "BR055", f'"{word}" says what the visit is about, and the lock screen shows it')
+    for word, at in _found(body, PROMOTIONAL.get(language[:2], ())):
+        message = f'"{word}" reads as advertising: Meta would file it as marketing'
+        yield doc.problem(path, "BR054", message, offset=at)
+    for word, at in _found(body, CLINICAL):
+        message = f'"{word}" says what the visit is about, and the lock screen shows it'
+        yield doc.problem(path, "BR055", message, offset=at)
 
 
 def _titles(template: Template, language: str) -> Iterator[Problem]:
@@ -116,9 +118,12 @@ def _words(text: str) -> list[str]:
     return re.findall(r"\w+", text)
 
 
-def _found(text: str, stems: Iterable[str]) -> list[str]:
-    plain = _plain(text)
-    return [stem for stem in stems if re.search(rf"\b{re.escape(stem)}", plain)]
+def _found(text: str, stems: Iterable[str]) -> list[tuple[str, int]]:
+    """Each stem that a word of the text begins with, and where."""
+    letters = [(letter, at) for at, written in enumerate(text) for letter in _plain(written)]
+    plain = "".join(letter for letter, _ in letters)
+    found = ((stem, re.search(rf"\b{re.escape(stem)}", plain)) for stem in stems)
+    return [(stem, letters[match.start()][1]) for stem, match in found if match is not None]
 
 
 def _plain(text: str) -> str:

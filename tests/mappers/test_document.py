@@ -128,7 +128,7 @@ def test_windows_line_ends_and_a_byte_order_mark_do_not_move_places() -> None:
     ("text", "expected"),
     [
         ("a: b: c\n", ["1:5 BR001"]),
-        ("a: [1\nb: 2\n", ["2:2 BR001"]),
+        ("a: [1\nb: 2\n", ["1:4 BR001"]),
         ("a: @x\n", ["1:4 BR001"]),
         ("a: \x01\n", ["1:4 BR001"]),
         ("a: *nothing\n", ["1:4 BR001"]),

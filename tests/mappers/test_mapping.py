@@ -56,7 +56,7 @@ MISTAKES = [
     ("template: appointment_booked\n", "template: appointment_boked\n", "BR040", 'did you mean "appointment_booked"?'),
     ("    place:        {path", "    plaze:        {path", "BR041", 'has no {{plaze}}; did you mean "place"?'),
     ('    time:         {path: start, as: time.short}\n    doctor', "    doctor", "BR041", "also needs {{time}}"),
-    ("{id: cancel,     do", "{id: cancelar,   do", "BR042", 'has no button "cancelar"; did you mean "cancel"?'),
+    ("{id: cancel,     do", "{id: cancelar,   do", "BR042", 'have no button "cancelar"; did you mean "cancel"?'),
     ("    - {id: cancel,     do: appointment.cancel, confirm: true}\n", "", "BR042", "what the button cancel"),
     ("{id: reschedule, do", "{id: confirm,    do", "BR042", "already above"),
     ("as: date.long}          #", "as: name.given}         #", "BR024", "name.given cannot put instant into words; use"),
@@ -153,7 +153,7 @@ def test_an_example_without_its_fixture() -> None:
     text = GOOD.replace("fixtures/appointment-cancelled", "fixtures/none")
     found = run_examples(one(text), fixture)
     assert [(each.code, each.message) for each in found] == [
-        ("BR047", "the fixture fixtures/none.bundle.json cannot be used (FileNotFoundError)")
+        ("BR047", "there is no fixture fixtures/none.bundle.json beside the mapping")
     ]
 
 

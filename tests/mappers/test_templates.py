@@ -95,7 +95,7 @@ def test_a_name_twice_and_a_title_missing() -> None:
         load_templates(docs)
     found = [(each.file, each.code, each.message) for each in caught.value.problems]
     assert ("two.yaml", "BR046", '"reply_waiting" is already the name of one.yaml') in found
-    assert ("one.yaml", "BR048", 'buttons.yaml has no title in en, pt for "read"') in found
+    assert ("t/buttons.yaml", "BR048", '"read" has no title in en, pt, where reply_waiting shows it') in found
 
 
 def test_a_long_button_title_is_refused() -> None:
