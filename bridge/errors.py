@@ -104,6 +104,12 @@ class StoreMissing(BridgeError):
     remedy = "`bridge serve` makes it and `bridge migrate` brings it up to date; is --config the right one?"
 
 
+class StoreUnreachable(BridgeError):
+    """The database does not answer, or does not let us in."""
+
+    remedy = "Is the server of `store.url` running, does the database exist, and may this user use it?"
+
+
 class EngineNotRunning(BridgeError):
     """A verb that only a running engine can do found none."""
 

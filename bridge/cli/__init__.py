@@ -18,7 +18,7 @@ from typing import Annotated, Any
 import typer
 
 from bridge import __version__
-from bridge.errors import BridgeError, Refused
+from bridge.errors import BridgeError, Refused, StoreUnreachable
 
 DONE, REFUSED, NOTHING_SENT, FAILED = 0, 2, 3, 4
 
@@ -34,13 +34,24 @@ class Verb:
 
 VERBS = (
     Verb("demo", "bridge.cli.demo:demo", "Try it: the engine between a pretend EHR and a pretend phone, offline."),
-    Verb("init", "bridge.cli.init:init", "A new site's folder: config, mappings, templates, compose.yaml, .env.example."),
+    Verb(
+        "init", "bridge.cli.init:init", "A new site's folder: config, mappings, templates, compose.yaml, .env.example."
+    ),
     Verb("serve", "bridge.cli.serve:serve", "Run the engine: doors, loops, console."),
-    Verb("doctor", "bridge.cli.doctor:doctor", "Configuration, secrets, clock, store, EHR, WhatsApp: good, or what to do."),
+    Verb(
+        "doctor",
+        "bridge.cli.doctor:doctor",
+        "Configuration, secrets, clock, store, EHR, WhatsApp: good, or what to do.",
+    ),
     Verb("prime", "bridge.cli.prime:prime", "Read what an EHR holds already; no message, reminders armed."),
     Verb("show", "bridge.cli.show:show", "One event or message, hop by hop."),
     Verb("why", "bridge.cli.why:tell", "Which messages a patient got or did not get, and why, in sentences."),
     Verb("tail", "bridge.cli.show:tail", "Events as they come, ids only."),
+    Verb(
+        "replay",
+        "bridge.cli.replay:replay",
+        "Decide a stored event again with today's mappings; sends only with --really-send.",
+    ),
     Verb("doubts", "bridge.cli.doubts:app", "Messages whose outcome nobody knows: list, resend, close."),
     Verb("reminders", "bridge.cli.reminders:app", "What is planned, by time; release or cancel the brake."),
     Verb("ledger", "bridge.cli.ledger:ledger", "Does the ledger balance? Exits 4 unless it does."),
@@ -117,3 +128,11 @@ def main(args: Sequence[str] | None = None) -> None:
     except BrokenPipeError:  # `bridge tail | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(DONE)
+    except Exception as exc:
+        from sqlalchemy.exc import OperationalError  # late: a verb that needs no database does not load it
+
+        if not isinstance(exc, OperationalError):
+            raise
+        # its own words may hold the URL
+        print(f"StoreUnreachable: {type(exc.orig).__name__}\n{StoreUnreachable.remedy}", file=sys.stderr)
+        sys.exit(FAILED)
