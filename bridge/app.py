@@ -53,7 +53,7 @@ class Engine:
         Raises: Refused, StoreLocked.
         """
         self.settings = settings
-        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         store = Store(settings.store.url)
         store.lock(settings.data_dir)  # PostgreSQL too: the node's name lies there, and a name has one life at a time
         migrate(store)

@@ -7,8 +7,8 @@ Superseding rolls back: news not gone yet is superseded, and the event is comput
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from dataclasses import replace
+from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -16,68 +16,33 @@ import msgspec
 from sqlalchemy import Row
 
 from bridge.engine import compose, persons
-from bridge.engine.compose import About, Draft, Scene
+from bridge.engine.change import Change, Snapshot
+from bridge.engine.compose import About, Draft
 from bridge.engine.fates import Fate
 from bridge.engine.persons import PersonChange
-from bridge.engine.reads import Failed, Found, Reader
+from bridge.engine.reads import Reader
+from bridge.engine.scenes import NeedReads, Scenes, as_raw
 from bridge.engine.site import Site
 from bridge.engine.truth import Group, Pending, Truth, Waiting, version_values
 from bridge.errors import UnreadableResource
 from bridge.ledger import keys, states
 from bridge.ledger.clock import to_us
 from bridge.ledger.crypto import clear_reference
-from bridge.ledger.outbox import NewMessage
 from bridge.mappers import tolerant
 from bridge.mappers.consent import read_decisions
 from bridge.mappers.events import RESOURCES, same
 from bridge.mappers.events.appointment import PROMISED
 from bridge.mappers.mapping import Mapping as MappingFile
 from bridge.mappers.person import Person, read_person
-from bridge.mappers.recipient import Recipient, Refusal, is_minor, recipients
+from bridge.mappers.recipient import Recipient, Refusal, recipients
 from bridge.mappers.reminders import Covered, schedule
 from bridge.mappers.render import Skip
 
 OURS = "urn:bridge:"  # systems of the identifiers we write
 REMINDER = "appointment.reminder"
 NOT_ARMED = "reminder "  # begins the reason for a reminder that is not armed: no news is lost by that
-_BESIDE = frozenset({"Practitioner", "PractitionerRole", "Location"})
 
-
-@dataclass(slots=True)
-class Snapshot:
-    """Rows of the ledger that a decision rests on, for one resource."""
-
-    resource: Row[Any] | None = None
-    messages: list[Row[Any]] = field(default_factory=list)  # of this resource, every state
-    unsaid: set[int] = field(default_factory=set)  # those held or closed by a person that no POST was ever begun for
-    echoes: list[Row[Any]] = field(default_factory=list)  # writes whose doing the EHR will show us
-
-
-@dataclass(slots=True)
-class Change:
-    """What one group comes to; written in one transaction or not at all."""
-
-    group: Group
-    fates: list[Fate]
-    resource: dict[str, object] | None = None  # columns to write; None: nothing of it changes
-    new: bool = False
-    revision: int = 0  # the one the snapshot had
-    states: dict[int, str] = field(default_factory=dict)  # message id -> state in the snapshot
-    persons: list[PersonChange] = field(default_factory=list)
-    supersede: list[int] = field(default_factory=list)
-    close: list[int] = field(default_factory=list)  # held for a person, never sent, and overtaken by newer news
-    messages: list[NewMessage] = field(default_factory=list)
-    consents: list[dict[str, object]] = field(default_factory=list)
-    echoes: list[int] = field(default_factory=list)
-    alarms: list[tuple[str, str]] = field(default_factory=list)
-    restored: bool = False  # the EHR holds an older version than before
-    subject: str | None = None  # key of the patient it is about
-
-
-class _NeedReads(Exception):
-    def __init__(self, state: Pending | Waiting) -> None:
-        self.state = state
-        super().__init__("reads")
+__all__ = ["Change", "News", "Snapshot", "as_raw"]
 
 
 class News:
@@ -87,6 +52,7 @@ class News:
         self._site = site
         self._reader = reader
         self._people = people
+        self._scenes = Scenes(site, reader, people)
 
     def decide(
         self, group: Group, snapshot: Snapshot, truth: Truth, held: Any, *, prime: bool = False, primed: bool = True
@@ -108,7 +74,7 @@ class News:
             if kind == "Consent":
                 self._consents(change, truth, held)
             self._messages(change, snapshot, truth, held, revision, kind, prime=prime)
-        except _NeedReads as missing:
+        except NeedReads as missing:
             return missing.state
         except UnreadableResource as error:
             change.messages.clear()
@@ -278,13 +244,13 @@ class News:
             return
         if not told_somebody and not promised and not resource.events(None, now):
             return  # never heard of, and nothing begins: no need to ask who it is
-        self._ahead(ehr, patient, truth)
-        raw = self._person_raw(ehr, patient, truth.included)
+        self._scenes.ahead(ehr, patient, truth)
+        raw = self._scenes.person(ehr, patient, truth.included)
         if isinstance(raw, str):
             reasons.append(raw)
             return
         person = read_person(raw, region=site.settings.site.region, now=site.now())
-        related = self._related(ehr, patient, person)
+        related = self._scenes.related(ehr, patient, person)
         planned = self._person_change(change, ehr, person)
         zone = person.zone or site.settings.site.zone
         today = site.now().astimezone(ZoneInfo(zone)).date()
@@ -346,7 +312,7 @@ class News:
         before = resource.seen_by(told, patient)
         now = resource.seen_by(truth.projection, patient)
         events = () if silent else resource.events(before, now)
-        scene = self._scene(ehr, truth, patient_raw, related.get(chosen.reference), before)
+        scene = self._scenes.scene(ehr, truth, patient_raw, related.get(chosen.reference), before)
         patient_zone = chosen.patient.zone
         zone, _ = compose.zone_of(site, ehr, scene, patient_zone)
         language = site.language(chosen.person.language, chosen.patient.language)
@@ -443,69 +409,6 @@ class News:
             return None
         return RESOURCES[kind].from_json(msgspec.json.decode(plain))
 
-    # --- reads -----------------------------------------------------------------------------------------------------
-
-    def _read(self, ehr: str, what: str) -> Found:
-        """An answer at hand; asks for it and stops here when it is not."""
-        state = self._reader.need(ehr, [what])
-        if isinstance(state, Failed):
-            raise _NeedReads(Waiting(state.reason, 2.0))
-        answer = self._reader.get(ehr, what)
-        if not isinstance(answer, Found):
-            raise _NeedReads(Pending(ehr, (what,)))
-        return answer
-
-    def _ahead(self, ehr: str, patient: str, truth: Truth) -> None:
-        """Ask for everything a message about this patient is made of at once, rather than one after another."""
-        if not self._reader.can_read(ehr):
-            return
-        whats = [patient] if patient not in truth.included else []
-        if self._consents_unread(ehr, patient):
-            whats.append(f"Consent?patient={patient}")
-        for participant in tolerant.objects((truth.raw or {}).get("participant")):
-            reference = tolerant.reference(participant.get("actor"))
-            if reference is not None and reference.split("/")[0] in _BESIDE and reference not in truth.included:
-                whats.append(reference)
-        if self._reader.need(ehr, whats) == "pending":
-            raise _NeedReads(Pending(ehr, tuple(whats)))
-
-    def _consents_unread(self, ehr: str, patient: str) -> bool:
-        if not self._site.settings.consent.recognise or not patient.startswith("Patient/"):
-            return False
-        held = self._people.get(self._site.crypto.index(keys.person(ehr, patient)))
-        return held is None or not held.row.consents_read_at
-
-    def _person_raw(self, ehr: str, reference: str, included: Mapping[str, Any]) -> Mapping[str, Any] | str:
-        """The Patient, or why there is none."""
-        if reference in included:
-            return dict(included[reference])
-        if not self._reader.can_read(ehr):
-            return "the patient cannot be read: this EHR has no base_url"
-        answer = self._read(ehr, reference)
-        if answer.value is None:
-            return f"the EHR does not show the patient ({answer.state})"
-        return dict(answer.value)
-
-    def _related(self, ehr: str, patient: str, person: Person) -> list[tuple[Person, Mapping[str, Any]]]:
-        """RelatedPersons, asked for only where one may be addressed."""
-        site = self._site
-        always = any(m.recipient == "guardian-only" for m in site.content.mappings.mappings)
-        today = site.now().date() - timedelta(days=1)
-        if not (always or is_minor(person, minor_under=site.settings.site.minor_under, today=today)):
-            return []
-        if not self._reader.can_read(ehr):
-            return []
-        found = self._read(ehr, f"RelatedPerson?patient={patient}")
-        related = []
-        for raw in found.value or []:
-            if raw.get("resourceType") != "RelatedPerson":
-                continue
-            try:
-                related.append((read_person(raw, region=site.settings.site.region, now=site.now()), raw))
-            except UnreadableResource:
-                continue
-        return related
-
     def _person_change(
         self, change: Change, ehr: str, person: Person, *, patient_id: int | None = None
     ) -> PersonChange:
@@ -540,7 +443,7 @@ class News:
             return
         if held is not None and held.row.consents_read_at:
             return
-        found = self._read(ehr, f"Consent?patient={person.reference}")
+        found = self._scenes.read(ehr, f"Consent?patient={person.reference}")
         if found.state != "refused":  # else it is asked again with the next event
             made.values["consents_read_at"] = max(found.begun_at, 1)
         for raw in found.value or []:
@@ -568,77 +471,11 @@ class News:
                     "evidence": clear_reference(d.consent_ref), "recorded_at": site.clock.now_us(),
                 })  # fmt: skip
 
-    def _scene(
-        self,
-        ehr: str,
-        truth: Truth,
-        patient: Mapping[str, Any],
-        guardian: Mapping[str, Any] | None,
-        before: Any,
-    ) -> Scene:
-        raw = truth.raw if truth.raw is not None else as_raw(truth.projection)
-        practitioner = location = None
-        for participant in tolerant.objects(raw.get("participant")):
-            actor = tolerant.mapping(participant.get("actor"))
-            reference = tolerant.reference(actor)
-            kind = (reference or "").split("/")[0] or (tolerant.text(actor.get("type")) or "")
-            if kind == "Location" and location is None:
-                location = self._beside(ehr, reference, actor, truth.included, "Location")
-            elif kind in {"Practitioner", "PractitionerRole"} and practitioner is None:
-                practitioner = self._practitioner(ehr, reference, actor, truth.included)
-        topics = tuple(getattr(truth.projection, "purposes", ()))
-        return Scene(
-            resource=raw,
-            patient=patient,
-            guardian=guardian,
-            practitioner=practitioner,
-            location=location,
-            previous=as_raw(before) if before is not None else None,
-            topics=topics,
-        )
-
-    def _practitioner(
-        self, ehr: str, reference: str | None, actor: Mapping[str, Any], included: Mapping[str, Any]
-    ) -> Mapping[str, Any] | None:
-        found = self._beside(ehr, reference, actor, included, "Practitioner")
-        if found is not None and found.get("resourceType") == "PractitionerRole":
-            inner = tolerant.mapping(found.get("practitioner"))
-            return self._beside(ehr, tolerant.reference(inner), inner, included, "Practitioner")
-        return found
-
-    def _beside(
-        self, ehr: str, reference: str | None, actor: Mapping[str, Any], included: Mapping[str, Any], kind: str
-    ) -> Mapping[str, Any] | None:
-        """A place or professional as read, else as far as the reference itself shows it."""
-        if reference is not None and reference in included:
-            return dict(included[reference])
-        if reference is not None and self._reader.can_read(ehr):
-            answer = self._read(ehr, reference)
-            if answer.value is not None:
-                return dict(answer.value)
-        display = tolerant.text(actor.get("display"))
-        if display is None:
-            return None
-        if kind == "Location":
-            return {"resourceType": "Location", "name": display}
-        return {"resourceType": "Practitioner", "name": [{"text": display}]}
-
 
 def _ours(raw: Mapping[str, Any] | None) -> bool:
     """A Consent that carries an identifier of ours: the patient said it here and was answered here."""
     identifiers = tolerant.objects((raw or {}).get("identifier"))
     return any((tolerant.text(each.get("system")) or "").startswith(OURS) for each in identifiers)
-
-
-def as_raw(projection: Any) -> dict[str, Any]:
-    """A projection in FHIR's words, for `%previous` and for a resource that was deleted."""
-    kind, _, identity = projection.reference.partition("/")
-    raw: dict[str, Any] = {"resourceType": kind, "id": identity, "status": projection.status}
-    for name in ("start", "end"):
-        value = getattr(projection, name, None)
-        if value is not None:
-            raw[name] = value.isoformat()
-    return raw
 
 
 def _with(about: About, *, event: str) -> About:

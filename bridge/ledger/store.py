@@ -108,7 +108,7 @@ class Store:
         self._lock_file: IO[str] | None = None
         if self.dialect == "sqlite":
             if not readonly:
-                Path(str(self.url.database)).parent.mkdir(parents=True, exist_ok=True)
+                Path(str(self.url.database)).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 self._write_engine: Engine = self._sqlite(StaticPool, readonly=False)
             self._read_engine: Engine = self._sqlite(QueuePool, readonly=True)
         else:
