@@ -9,6 +9,7 @@ import msgspec
 from sqlalchemy import Table, and_, func, select, update
 
 from bridge.engine.calendar import sweep_bodies
+from bridge.engine.replay import replay
 from bridge.engine.site import Site
 from bridge.errors import NothingToDo
 from bridge.ledger import audit, brake, lanes, outbox
@@ -123,6 +124,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "doubts.resend": doubts_resend,
     "doubts.close": doubts_close,
     "reveal": reveal,
+    "replay": replay,
     "retention": sweep_bodies,
     "brake.release": brake_release,
     "brake.cancel": brake_cancel,

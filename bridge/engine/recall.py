@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, select
 
-from bridge.engine.news import as_raw
+from bridge.engine.scenes import as_raw
 from bridge.errors import Undecryptable
 from bridge.ledger.crypto import Crypto
 from bridge.ledger.tables import outbox
