@@ -44,7 +44,7 @@ def run(
         "at": begun,
         "machine": machine.name(),
         "count": count,
-        "rounds": rounds,
+        "repeats": rounds,
         "statuses_per_webhook": size,
         "steady_rate": rate,
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import secrets
+from functools import partial
 
 from flask import Flask, Response
 from sqlalchemy import update
@@ -22,11 +23,11 @@ from bridge.engine.site import Site
 from bridge.engine.writes import Writer
 from bridge.fhir.client import EhrClient
 from bridge.fhir.routes import MAX_BODY as EHR_BODY
-from bridge.fhir.routes import ehr_door
+from bridge.fhir.routes import ehr_door, pushed
 from bridge.fhir.smart import jwk, signing_key
 from bridge.http import Listener, one_slash
 from bridge.inbound.routes import MAX_BODY as WEBHOOK_BODY
-from bridge.inbound.routes import whatsapp_door
+from bridge.inbound.routes import posted, whatsapp_door
 from bridge.ledger import lanes
 from bridge.ledger.clock import Clock, Ids
 from bridge.ledger.crypto import Crypto
@@ -37,6 +38,7 @@ from bridge.ledger.tables import write
 from bridge.outbound.record import take_over
 from bridge.outbound.sender import Sender
 from bridge.settings import Settings
+from bridge.straight import Straight
 
 log = logging.getLogger(__name__)
 
@@ -163,7 +165,9 @@ def doors_app(settings: Settings, inbox: Inbox) -> Flask:
     app = Flask("bridge.doors", static_folder=None)
     app.url_map.strict_slashes = False
     app.url_map.redirect_defaults = False  # no sender follows a redirect: HAPI takes it for a failure and tries again
-    app.wsgi_app = one_slash(app.wsgi_app)  # type: ignore[method-assign]
+    app.wsgi_app = Straight(  # type: ignore[method-assign]
+        one_slash(app.wsgi_app), partial(pushed, settings, inbox), partial(posted, settings, inbox)
+    )
     app.register_blueprint(ehr_door(settings, inbox))
     app.register_blueprint(whatsapp_door(settings, inbox))
 

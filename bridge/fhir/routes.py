@@ -20,6 +20,7 @@ from bridge.ledger import keys
 from bridge.ledger.inbox import Entry, Inbox
 from bridge.metrics import counters
 from bridge.settings import Ehr, Settings
+from bridge.straight import Asked, Said, asked_of, response
 from bridge.verified import VerifiedBody
 
 log = logging.getLogger(__name__)
@@ -37,44 +38,46 @@ def ehr_door(settings: Settings, inbox: Inbox) -> Blueprint:
     @door.route("/ehr/<ehr>/<subscription>/", defaults={"tail": ""}, methods=["GET", "POST", "PUT", "DELETE"])
     @door.route("/ehr/<ehr>/<subscription>/<path:tail>", methods=["GET", "POST", "PUT", "DELETE"])
     def push(ehr: str, subscription: str, tail: str) -> Response:
-        configured = settings.ehrs.get(ehr)
-        if configured is None or subscription not in configured.subscriptions:
-            return Response(status=404)
-        if request.method in ("GET", "HEAD"):
-            return Response(status=200)
-        headers = {name.lower(): value for name, value in request.headers.items()}
-        token, named = split_tail(tail)
-        try:
-            if not needs_body(configured.door):
-                authenticate(configured.door, headers, token, b"")
-            body = read_body(request, MAX_BODY)
-            if body is None:
-                return Response(status=413)
-            if needs_body(configured.door):
-                authenticate(configured.door, headers, token, body)
-        except SignatureMismatch:
-            counters.refused("ehr", ehr)
-            return Response(status=401)
-        plain = inflated(body, headers.get("content-encoding", ""))
-        pushed = Push(request.method, named, request.content_type or "", headers, VerifiedBody(plain))
-        try:
-            notification = read(pushed, DIALECTS[configured.dialect])
-            rows = entries(
-                configured, subscription, split(notification, configured.subscriptions[subscription].resource)
-            )
-            said = answer(notification)
-        except Exception:  # a body that trips us would come again for days: it is kept, and shown
-            log.exception("a push tripped the reader")
-            rows = [unread(configured, subscription, pushed)]
-            said = b""
-        try:
-            inbox.append(rows)
-        except StoreBusy as error:
-            log.warning("the EHR's door cannot commit", extra={"error": str(error)})
-            return Response(status=503, headers={"Retry-After": "2"})
-        return Response(said, status=200, content_type=FHIR_JSON)
+        return response(pushed(settings, inbox, asked_of(request, read_body), ehr, subscription, tail))
 
     return door
+
+
+def pushed(settings: Settings, inbox: Inbox, asked: Asked, ehr: str, subscription: str, tail: str) -> Said:
+    """Answer one request of an EHR."""
+    configured = settings.ehrs.get(ehr)
+    if configured is None or subscription not in configured.subscriptions:
+        return Said(404)
+    if asked.method in ("GET", "HEAD"):
+        return Said(200)
+    token, named = split_tail(tail)
+    try:
+        if not needs_body(configured.door):
+            authenticate(configured.door, asked.headers, token, b"")
+        body = asked.body(MAX_BODY)
+        if body is None:
+            return Said(413)
+        if needs_body(configured.door):
+            authenticate(configured.door, asked.headers, token, body)
+    except SignatureMismatch:
+        counters.refused("ehr", ehr)
+        return Said(401)
+    plain = inflated(body, asked.headers.get("content-encoding", ""))
+    push = Push(asked.method, named, asked.content_type, asked.headers, VerifiedBody(plain))
+    try:
+        notification = read(push, DIALECTS[configured.dialect])
+        rows = entries(configured, subscription, split(notification, configured.subscriptions[subscription].resource))
+        said = answer(notification)
+    except Exception:  # a body that trips us would come again for days: it is kept, and shown
+        log.exception("a push tripped the reader")
+        rows = [unread(configured, subscription, push)]
+        said = b""
+    try:
+        inbox.append(rows)
+    except StoreBusy as error:
+        log.warning("the EHR's door cannot commit", extra={"error": str(error)})
+        return Said(503, headers=(("Retry-After", "2"),))
+    return Said(200, said, FHIR_JSON)
 
 
 def inflated(body: bytes, encoding: str) -> bytes:

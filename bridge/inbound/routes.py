@@ -18,6 +18,7 @@ from bridge.ledger.inbox import Entry, Inbox
 from bridge.mappers.contact import canonical
 from bridge.metrics import counters
 from bridge.settings import Number, Settings
+from bridge.straight import Asked, Said, asked_of, response
 from bridge.verified import VerifiedBody
 
 log = logging.getLogger(__name__)
@@ -44,32 +45,37 @@ def whatsapp_door(settings: Settings, inbox: Inbox) -> Blueprint:
 
     @door.post("/whatsapp/<app>/webhook")
     def webhook(app: str) -> Response:
-        configured = settings.apps.get(app)
-        if configured is None:
-            return Response(status=404)
-        body = read_body(request, MAX_BODY)
-        if body is None:
-            return Response(status=413)
-        try:
-            verified = verify(body, request.headers.get("X-Hub-Signature-256"), configured.app_secrets)
-        except SignatureMismatch:
-            counters.refused("whatsapp", app)
-            return Response(status=401)
-        try:
-            rows = entries(settings, app, read(verified))
-        except Unusable as error:
-            rows = [unread(app, verified, str(error)[:200])]
-        except Exception:  # a body that trips us would come again for days: it is kept, and shown
-            log.exception("a webhook tripped the reader")
-            rows = [unread(app, verified, TRIPPED)]
-        try:
-            inbox.append(rows)
-        except StoreBusy as error:
-            log.warning("WhatsApp's door cannot commit", extra={"error": str(error)})
-            return Response(status=503)
-        return Response(status=200)
+        return response(posted(settings, inbox, asked_of(request, read_body), app))
 
     return door
+
+
+def posted(settings: Settings, inbox: Inbox, asked: Asked, app: str) -> Said:
+    """Answer one webhook."""
+    configured = settings.apps.get(app)
+    if configured is None:
+        return Said(404)
+    body = asked.body(MAX_BODY)
+    if body is None:
+        return Said(413)
+    try:
+        verified = verify(body, asked.headers.get("x-hub-signature-256"), configured.app_secrets)
+    except SignatureMismatch:
+        counters.refused("whatsapp", app)
+        return Said(401)
+    try:
+        rows = entries(settings, app, read(verified))
+    except Unusable as error:
+        rows = [unread(app, verified, str(error)[:200])]
+    except Exception:  # a body that trips us would come again for days: it is kept, and shown
+        log.exception("a webhook tripped the reader")
+        rows = [unread(app, verified, TRIPPED)]
+    try:
+        inbox.append(rows)
+    except StoreBusy as error:
+        log.warning("WhatsApp's door cannot commit", extra={"error": str(error)})
+        return Said(503)
+    return Said(200)
 
 
 def unread(app: str, body: VerifiedBody, reason: str) -> Entry:
