@@ -1,7 +1,7 @@
 # Every command of this repository; `make help` lists them. A fresh machine needs git, make and Python 3.11 or later with
 # its venv: uv is taken from the PATH, else put into .uv/ from PyPI. It never downloads a Python.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint corpus test-hapi bench faults image clean
+.PHONY: help demo test check lint corpus test-hapi bench faults docs image clean
 
 export UV_PYTHON_DOWNLOADS := never
 STEPS := 0,1,2,3,4,6,7,12,13,14
@@ -45,6 +45,9 @@ bench: $(UV)  ## throughput, latency, memory: both stores, core and complete
 
 faults: $(UV)  ## the long version of the kill tests: every named point, and 50 at random, on both stores
 	BRIDGE_FAULTS=long $(RUN) pytest -m kill -ra -s || { code=$$?; [ $$code -eq 5 ] && echo "no such tests here"; }
+
+docs: $(UV)  ## docs/cli.md and docs/config.md, made of the code; a test says when they are not current
+	$(RUN) python -m tools.docs_pages
 
 image:  ## the container image
 	docker build -t fhir-whatsapp-bridge .
