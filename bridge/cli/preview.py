@@ -65,7 +65,11 @@ def preview(
     site = _of_site(config)
     contexts = _contexts(subject, tuple(lang) if lang else site.languages)
     shown = lay_open(rule, contexts)
-    now = _policy(rule, shown, subject, settings, config)
+    now = _policy(rule, shown, subject, settings)
+    if settings is not None and rule.event.startswith("diagnosticreport.") and not settings.results.enabled:
+        subject.notes.append(
+            "messages about results are off at this site until results.enabled is set: none would leave"
+        )
     sends = shown.sends and subject.refusal is None and not shown.held and (now is None or now.verdict != "never")
     if as_json:
         whole = shown.to_json() | {
@@ -307,7 +311,7 @@ def _contexts(subject: Subject, languages: Sequence[str]) -> list[Context]:
 # --- policy ------------------------------------------------------------------------------------------------------------
 
 
-def _policy(rule: Rule, shown: Preview, subject: Subject, settings: Settings | None, config: Path) -> Standing | None:
+def _policy(rule: Rule, shown: Preview, subject: Subject, settings: Settings | None) -> Standing | None:
     """What policy says now, where a store and a person are at hand."""
     from bridge.mappers.recipient import Recipient
 
@@ -315,7 +319,7 @@ def _policy(rule: Rule, shown: Preview, subject: Subject, settings: Settings | N
     if glance is None or subject.ehr is None or settings is None or not isinstance(glance.chosen, Recipient):
         return None
     from bridge.cli.opening import opened
-    from bridge.engine.standing import standing
+    from bridge.engine.standing import primed, standing
     from bridge.ledger.clock import to_us
     from bridge.ledger.crypto import Crypto
 
@@ -323,6 +327,10 @@ def _policy(rule: Rule, shown: Preview, subject: Subject, settings: Settings | N
     place = (glance.location or {}).get("id")
     try:
         with opened(settings) as store, store.read() as connection:
+            if not primed(connection, settings, subject.ehr):
+                subject.notes.append(
+                    f"{subject.ehr} is not primed: its events come to no message until `bridge prime` has run"
+                )
             return standing(
                 connection,
                 settings,

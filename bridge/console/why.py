@@ -25,6 +25,7 @@ from bridge.ledger.tables import block, conversation, identity, inbox, lane, out
 SINCE_2025 = 1_735_689_600_000  # milliseconds: ids begin there and carry their time in the upper 41 bits
 MOST = 200  # events of one answer, the newest
 GOT = ("accepted", "sent", "delivered", "read", "played")
+NOT_GOT = ("failed", "superseded", "cancelled", "suppressed", "expired")  # and will not; of the rest nobody can say yet
 VERBS = {
     "confirm": "The confirmation of the visit",
     "cancel": "The cancellation of the visit",
@@ -247,7 +248,7 @@ class _Telling:
             what = f"The message {what}"
         if message.state in GOT:
             return [Item(message.id, True, f"{what} was sent{self._ticks(message)}.", NOTHING)]
-        got = None if message.state in ("doubt", "held", "closed", "sending") else False
+        got = False if message.state in NOT_GOT else None
         due = f", due {self._at(message.not_before)}" if message.state == "planned" and message.not_before else ""
         found = []
         for said in told("message", message.state, message.reason):

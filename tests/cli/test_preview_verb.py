@@ -117,6 +117,15 @@ def test_somebody_bridge_has_not_met_and_somebody_nobody_may_write_to(made: Make
     assert "nobody is written to: the patient has died" in text
 
 
+def test_what_holds_for_all_of_an_ehr_is_noted(made: Make) -> None:
+    bench, verbs = made(ehr={"prime": "required"})
+    bench.ehr.put(people.appointment("a1", START))
+    _, shown = verbs.json("preview", "appointment-booked", "Appointment/a1", "--at", AT)
+    assert shown["notes"] == ["main is not primed: its events come to no message until `bridge prime` has run"]
+    _, text = verbs("preview", "result-ready")
+    assert "note: messages about results are off at this site" in text
+
+
 def test_a_childs_guardian(made: Make) -> None:
     bench, verbs = made()
     bench.ehr.put(people.appointment("a1", START, patient="Patient/mateo"))

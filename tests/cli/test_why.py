@@ -146,6 +146,16 @@ def test_another_patients_messages_are_not_told(made: Make) -> None:
     assert "Appointment/a1" not in text
 
 
+def test_what_is_still_to_come_is_neither_got_nor_missed(made: Make) -> None:
+    bench, verbs = made()
+    bench.clerk(people.appointment("a1", START))
+    bench.settle()
+    _, answers = verbs.json("why", "Patient/ana")
+    reminders = [item for item in answers[0]["chapters"][0]["items"] if "reminder" in item["happened"]]
+    assert [item["got"] for item in reminders] == [None, None]
+    assert all("has not left yet, due 2026-12-" in item["happened"] for item in reminders)
+
+
 def test_a_doubt_and_what_whatsapp_refused(made: Make) -> None:
     bench, verbs = made()
     bench.whatsapp.answers = ["lost"]
