@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import pytest
 
 from bridge.ledger.tables import audit, inbox
 from bridge.sandbox import people
+from bridge.sandbox.world import World
 from tests.cli.looking import Verbs
 from tests.engine.harness import MORNING, Bench
 from tests.stores import KINDS
@@ -95,3 +96,18 @@ def test_json_holds_no_words_of_a_message(made: Make) -> None:
     shown = json.dumps(found, ensure_ascii=False)
     assert "Ana" not in shown
     assert people.ANA_PHONE not in shown
+
+
+def test_a_running_engine_decides_again_and_sends(tmp_path: Path) -> None:
+    with World(tmp_path, polite=True, site={"quiet_hours": {"from": "03:00", "to": "03:01"}}) as world:
+        world.start_engine()
+        world.save(people.appointment("a1", datetime.now(UTC) + timedelta(days=7)))
+        world.whatsapp.wait_for(lambda _: world.bubbles(people.ANA_PHONE), 15)
+        (answer,) = json.loads(world.cli("why", "Patient/ana", "--json"))
+        event = answer["chapters"][0]["event"]
+        assert json.loads(world.cli("replay", event, "--json"))["same"] is True
+        (sent,) = json.loads(world.cli("replay", event, "--really-send", "--json"))["sent"]
+        world.whatsapp.wait_for(lambda _: len(world.bubbles(people.ANA_PHONE)) == 2, 15)
+        assert "appointment_booked" in world.cli("show", sent)
+        assert world.cli("replay", "evt_1", expect=2) == ""
+        world.cli("ledger")
