@@ -74,6 +74,7 @@ _SENTENCES: tuple[tuple[str, str, str], ...] = (
     ("stale, no read access",
      "It is older than what bridge knows, or does not say how old it is, and bridge may not read the EHR to see.",
      READ),
+    ("no read access", "The push did not carry the person's record, and bridge may not read the EHR.", READ),
     ("names nothing, no read access", "The push names nothing, and bridge may not search the EHR for what changed.",
      READ),
     ("the EHR does not have it (any more)", "The EHR does not have the record (any more).",

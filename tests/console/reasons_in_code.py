@@ -6,11 +6,15 @@ A hole of an f-string is `{}`. What the EHR, WhatsApp or a mapping's author word
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2] / "bridge"
-CODES = {"cancellationReason", "cancelationReason"}  # an element's name, in a variable called `reason`
+OTHERS = {  # what looks like one and is not: an element's name, a zone's rule, a record's name, a language
+    *("cancellationReason", "cancelationReason", "of the place", "of the patient: the visit has no place"),
+    *("another record", "{}_{}"),
+}
 FILES = (
     *sorted((ROOT / "engine").glob("*.py")),
     *sorted((ROOT / "outbound").glob("*.py")),
@@ -23,7 +27,7 @@ MAKERS = {  # what is built with a reason, and which of its arguments that is
     "Failed": 0, "_fate": 3, "_end": 2, "_give_up": 1, "_again": 3, "_pause": 3,
     "_permanent": 0, "_stop": 0, "_unsure": 0,
 }  # fmt: skip
-ANSWERS = {"refusal", "again", "_compare", "_quiet", "_unconfirmed", "_person_raw", "_waits", "_apply"}
+ANSWER = re.compile(r"\bstr \||\| str\b|tuple\[str, str\]")  # a function that may answer with a reason against it
 
 
 def sentences() -> dict[str, str]:
@@ -34,7 +38,7 @@ def sentences() -> dict[str, str]:
             continue
         tree = ast.parse(path.read_text("utf-8"), str(path))
         for node, text in _of(tree):
-            if text in CODES:
+            if text in OTHERS:
                 continue
             found.setdefault(text, f"{path.relative_to(ROOT.parent)}:{node.lineno}")
     return found
@@ -55,7 +59,7 @@ def _of(tree: ast.Module) -> Iterator[tuple[ast.expr, str]]:
                     yield from _texts(keyword.value)
         elif isinstance(node, ast.Assign):
             yield from _assigned(node)
-        elif isinstance(node, ast.FunctionDef) and node.name in ANSWERS:
+        elif isinstance(node, ast.FunctionDef) and node.returns and ANSWER.search(ast.unparse(node.returns)):
             for inner in ast.walk(node):
                 if isinstance(inner, ast.Return) and inner.value is not None:
                     values = inner.value.elts if isinstance(inner.value, ast.Tuple) else [inner.value]
