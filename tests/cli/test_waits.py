@@ -17,4 +17,4 @@ def test_the_site_with_many_mappings_is_good(tmp_path: Path) -> None:
 def test_each_wait_ends_well(tmp_path: Path) -> None:
     for wait in waits(many(tmp_path, 6)):
         took, spent = once(wait)  # SystemExit if it ends otherwise
-        assert 0 < spent and 0 < took
+        assert spent > 0 and took > 0
