@@ -56,6 +56,7 @@ VERBS = (
     Verb("migrate", "bridge.cli.ledger:bring_up", "Bring the store's schema up to date."),
     Verb("check", "bridge.cli.check:check", "Check config, mappings, templates and replies; all problems at once."),
     Verb("preview", "bridge.cli.preview:preview", "What a mapping would say: bubble, values, conditions; never sends."),
+    Verb("templates", "bridge.cli.templates:app", "Lint the texts under config/templates/ before Meta sees them."),
     Verb("explain", "bridge.cli.explain:explain", "What a code means and what to do: BR011, wa:131047, StoreLocked."),
     Verb("bench", "bridge.cli.bench:bench", "How fast this checkout is on this machine, on both stores."),
 )

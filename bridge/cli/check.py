@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 from zoneinfo import available_timezones
@@ -13,6 +14,7 @@ from zoneinfo import available_timezones
 import typer
 
 from bridge.cli import DEFAULT_CONFIG, DONE, REFUSED, ConfigOption, JsonOption
+from bridge.cli.formats import github, sarif
 from bridge.errors import Refused
 from bridge.mappers.document import Document, Problem, load_document
 from bridge.settings import POLICY, content_path, load_settings
@@ -21,6 +23,15 @@ SECRETS = {"BR031", "BR032"}  # a secret that is not there
 DEPENDENT = {"BR040", "BR041", "BR042", "BR045"}  # what a mapping says of a template; void where templates are refused
 NO_TITLE = "BR048"  # void where the file of titles is refused
 T = TypeVar("T")
+
+
+class Form(StrEnum):
+    """How the problems are printed."""
+
+    text = "text"
+    json = "json"
+    github = "github"
+    sarif = "sarif"
 
 
 @dataclass(slots=True)
@@ -46,6 +57,9 @@ class Report:
 def check(
     config: ConfigOption = DEFAULT_CONFIG,
     as_json: JsonOption = False,
+    form: Annotated[
+        Form, typer.Option("--format", help="For people, machines, GitHub's annotations, or code scanning.")
+    ] = Form.text,
     secrets: Annotated[
         bool, typer.Option(help="Whether a missing secret is an error; --no-secrets for a build server.")
     ] = True,
@@ -54,7 +68,12 @@ def check(
     report = look(config, os.environ)
     if not secrets:
         report.problems = [problem for problem in report.problems if problem.code not in SECRETS]
-    if as_json:
+    if form is Form.github:
+        print(github(report.problems, Path.cwd()), end="")
+        print(_summary(config, report))
+    elif form is Form.sarif:
+        print(sarif(report.problems, Path.cwd()), end="")
+    elif as_json or form is Form.json:
         found = [problem.as_json() for problem in report.problems]
         print(
             json.dumps({"ok": report.good, "checked": report.counts, "problems": found}, ensure_ascii=False, indent=1)
@@ -166,13 +185,17 @@ def _text(file: Path) -> str:
 
 
 def _summary(config: Path, report: Report) -> str:
-    errors = sum(problem.severity == "error" for problem in report.problems)
-    warnings = len(report.problems) - errors
     parts = ", ".join(f"{count} {name}" for name, count in report.counts.items() if name != "words")
-    told = f"{_count(errors, 'error')}, {_count(warnings, 'warning')}" if report.problems else "good"
-    if errors:
+    told = counted(report.problems)
+    if not report.good:
         told += "; `bridge explain CODE` says more"
     return f"{config}: {told} ({parts})"
+
+
+def counted(problems: Sequence[Problem]) -> str:
+    """`1 error, 2 warnings`, or `good`."""
+    errors = sum(problem.severity == "error" for problem in problems)
+    return f"{_count(errors, 'error')}, {_count(len(problems) - errors, 'warning')}" if problems else "good"
 
 
 def _count(number: int, word: str) -> str:
