@@ -21,7 +21,7 @@ from bridge.fhir.client import Deleted, EhrClient, Missing, Resource
 log = logging.getLogger(__name__)
 
 FRESH = 30.0  # seconds an answer serves several messages of one moment
-KEEP = 4_000  # answers held in memory, those used last: about 5 kB each, and more than wait to be used at once
+KEEP = 2_000  # answers held in memory, those used last: about 5 kB each, and twice as many as wait to be used at once
 WORKERS = 8  # of each EHR
 UNAUTHORIZED = 401
 FAILED_FOR = 1.0  # seconds: a failure answers everybody who asks within it

@@ -136,7 +136,7 @@ class Store:
                 cursor.execute("PRAGMA journal_mode=WAL")
                 cursor.execute("PRAGMA synchronous=FULL")
                 cursor.execute("PRAGMA wal_autocheckpoint=4000")
-            cursor.execute(f"PRAGMA cache_size={-500 if readonly else -16000}")  # kB; readers are many
+            cursor.execute(f"PRAGMA cache_size={-500 if readonly else -8000}")  # kB; readers are many
             cursor.execute("PRAGMA temp_store=MEMORY")
             cursor.close()
             return connection
