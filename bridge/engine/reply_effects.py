@@ -87,6 +87,12 @@ def apply_effects(
                     .where(block.c.key.in_(loaded.identity_keys), block.c.lifted_at.is_(None))
                     .values(lifted_at=at)
                 )
+                # START gives back what a STOP took: a guardian's own links too, or a child's messages would stay off for good
+                connection.execute(
+                    update(person)
+                    .where(person.c.id.in_(list(loaded.persons)), person.c.link_ended_at.is_not(None))
+                    .values(link_ended_at=None)
+                )
             case RecordDecision():
                 _decision(connection, site, loaded, effect, at, said, talk, now)
             case EndGuardianLink():

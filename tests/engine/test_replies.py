@@ -177,6 +177,17 @@ def test_a_guardians_stop_ends_the_guardians_link(bench: Bench) -> None:
     assert bench.told(FATHER)[2:] == []
 
 
+def test_a_guardians_start_gives_the_link_back(bench: Bench) -> None:
+    """He reads that he gets messages again, so he does."""
+    book(bench, patient="Patient/mateo")
+    says(bench, "BAJA", FATHER)
+    says(bench, "ALTA", FATHER)
+    assert bench.rows(person, person.c.kind == "related")[0].link_ended_at is None
+    bench.clerk(people.appointment("a1", START + timedelta(days=1), patient="Patient/mateo"))
+    bench.settle()
+    assert "caregiver_rescheduled" in bench.told(FATHER)
+
+
 def test_two_patients_on_one_phone(bench: Bench) -> None:
     """STOP blocks the phone for both; whose consent it was is not guessed."""
     bench.ehr.put(people.patient("hermana", "Olga", "Gómez Prats", ANA))
