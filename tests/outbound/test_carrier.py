@@ -264,6 +264,7 @@ def post(url: str, headers: dict[str, str] = HEADERS) -> Outcome:
         "ftp://127.0.0.1/",
         "http://127.0.0.1:99999/",
     ],
+    ids=["closed", "no_name", "no_url", "no_host", "ftp", "no_port"],  # the closed port is another one each time
 )
 def test_without_a_connection_nothing_was_sent(url: str, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG):
