@@ -5,11 +5,12 @@ may import the sandbox.
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -92,6 +93,7 @@ def _page(folder: Path, lang: str, host: str, port: int, *, browser: bool) -> in
 
     with stage(folder, lang=lang, polite=True) as on, _keys() as keys:
         on.open()
+        _hand_out(on.world.environment, folder)
         desk = Desk(on)
         server = serve(desk, host, port)
         url = f"http://{host}:{server.server_port}/"
@@ -115,6 +117,14 @@ def _page(folder: Path, lang: str, host: str, port: int, *, browser: bool) -> in
             server.shutdown()
             server.server_close()
     return DONE
+
+
+def _hand_out(environment: Mapping[str, str], folder: Path) -> None:
+    """The demo's own secrets beside its config, so that `bridge trigger` and `bridge tail` can be tried from a second
+    terminal; they last as long as the demo and protect invented people."""
+    handle = os.open(folder / ".env", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        file.writelines(f"{name}={value}\n" for name, value in environment.items())
 
 
 @contextmanager

@@ -33,8 +33,9 @@ class Story:
         return f"{self.versions[-1]['resourceType']}/{self.versions[-1]['id']}"
 
     @property
-    def patient(self) -> Resource:
-        return next(each for each in self.people if each["resourceType"] == "Patient")
+    def patient(self) -> Resource | None:
+        """None where it is somebody whom the EHR holds already."""
+        return next((each for each in self.people if each["resourceType"] == "Patient"), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,7 @@ class Wishes:
     fhir_version: str
     category: str | None  # `system|code` of a Consent that the site recognises
     language: str = "es"
+    patient: str | None = None  # "Patient/p1" whom the EHR holds, instead of an invented one
     minor: bool = False
     refuses: bool = False  # a Consent that denies
     changes: Mapping[str, Any] = field(default_factory=dict)  # "patient.name.given" -> value
@@ -58,19 +60,20 @@ def tell(event: str, id: str, wishes: Wishes) -> Story:  # noqa: A002 - FHIR's n
         ValueError: a change whose path leads nowhere, or a Consent at a site that recognises none.
     """
     kind = event.partition(".")[0]
-    patient, others = _people(kind, wishes)
+    people = _people(kind, wishes)
+    who = wishes.patient or f"Patient/{people[-1]['id']}"
     if kind == "appointment":
-        versions = _visit(event, id, f"Patient/{patient['id']}", wishes)
+        versions = _visit(event, id, who, wishes)
     elif kind == "diagnosticreport":
-        versions = _report(event, id, f"Patient/{patient['id']}", wishes)
+        versions = _report(event, id, who, wishes)
     else:
-        decision = _consent(id, f"Patient/{patient['id']}", wishes, permit=event == "consent.granted")
-        opposite = _consent(id, f"Patient/{patient['id']}", wishes, permit=event != "consent.granted", before=True)
+        decision = _consent(id, who, wishes, permit=event == "consent.granted")
+        opposite = _consent(id, who, wishes, permit=event != "consent.granted", before=True)
         versions = [opposite, decision]
     decided = None  # results leave only to who has agreed to them
     if wishes.refuses or (kind == "diagnosticreport" and wishes.category is not None):
-        decided = _consent(f"{id}-consent", f"Patient/{patient['id']}", wishes, permit=not wishes.refuses, before=True)
-    return changed(Story((*others, patient), tuple(versions), decided), wishes.changes)
+        decided = _consent(f"{id}-consent", who, wishes, permit=not wishes.refuses, before=True)
+    return changed(Story(people, tuple(versions), decided), wishes.changes)
 
 
 def retold(bundle: Mapping[str, Any], id: str | None, changes: Mapping[str, Any]) -> Story:  # noqa: A002
@@ -135,7 +138,8 @@ def _set(target: Any, steps: Sequence[str], value: Any, path: str) -> None:
 # --- people ------------------------------------------------------------------------------------------------------------
 
 
-def _people(kind: str, wishes: Wishes) -> tuple[Resource, list[Resource]]:
+def _people(kind: str, wishes: Wishes) -> tuple[Resource, ...]:
+    """Places and helpers first, the patient last; no patient where the EHR holds one."""
     zone = [{"url": "http://hl7.org/fhir/StructureDefinition/timezone", "valueCode": str(wishes.now.tzinfo)}]
     spoken = [
         {
@@ -166,7 +170,9 @@ def _people(kind: str, wishes: Wishes) -> tuple[Resource, list[Resource]]:
         "patient": {"reference": f"Patient/{patient['id']}"}, "name": [{"use": "official", "family": "Prueba", "given": ["Luis"]}],
         "relationship": [{"coding": [{"system": f"{_CODES}/v3-RoleCode", "code": "FTH"}]}],
     }  # fmt: skip
-    return patient, [practitioner, location, *([guardian] if wishes.minor else [])]
+    if wishes.patient is not None:
+        return practitioner, location
+    return (practitioner, location, *([guardian] if wishes.minor else []), patient)
 
 
 # --- resources ---------------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 LEFT = {"accepted", "sent", "delivered", "read", "played"}
 BROKEN = {"failed", "doubt", "held"}
 MOVING = {"ready", "sending"}
+PATIENT = re.compile(r"Patient/[A-Za-z0-9.-]{1,64}")
 TIMEOUT = (3.0, 15.0)  # s, connect and read
 EVERY = 0.2  # s between two looks
 
@@ -48,6 +50,10 @@ def trigger(
     lang: Annotated[str | None, typer.Option("--lang", help="The patient's language; else the site's first.")] = None,
     minor: Annotated[bool, typer.Option("--minor", help="A child of nine, whose father has the phone.")] = False,
     no_consent: Annotated[bool, typer.Option("--no-consent", help="A patient who has refused messages.")] = False,
+    patient: Annotated[
+        str | None,
+        typer.Option("--patient", metavar="Patient/ID", help="Somebody whom the EHR holds, not an invented one."),
+    ] = None,
     phone: Annotated[
         str | None, typer.Option("--phone", help="Of who reads, like +34…; else an example number of the region.")
     ] = None,
@@ -69,14 +75,28 @@ def trigger(
     if dialect not in DIALECTS:
         _refuse(f"there is no dialect {dialect}; there are {', '.join(DIALECTS)}")
     if not show:
-        _may(settings, really, phone, file)
+        _may(settings, really, named=phone is not None or patient is not None or file is not None)
     now = _business_time(settings).astimezone(ZoneInfo(settings.site.zone))
     first = _new_id()
     stories = []
     for number in range(repeat):
         id_ = first if same_id or number == 0 else _new_id()
         stories.append(
-            _story(settings, source, event, id_, now, _changes(changes), lang, minor, no_consent, phone, file, same_id)
+            _story(
+                settings,
+                source,
+                event,
+                id_,
+                now,
+                _changes(changes),
+                lang,
+                minor,
+                no_consent,
+                patient,
+                phone,
+                file,
+                same_id,
+            )
         )
     told = Teller(settings, source, dialect, wait)
     if show:
@@ -112,15 +132,13 @@ def _source(settings: Settings, key: str | None) -> Ehr:
     return found
 
 
-def _may(settings: Settings, really: bool, phone: str | None, file: Path | None) -> None:
-    """An invented event must not reach somebody's real phone by accident."""
-    real = [
-        each.key for each in settings.numbers.values() if str(urlsplit(each.base_url).hostname).endswith("facebook.com")
-    ]
+def _may(settings: Settings, really: bool, *, named: bool) -> None:
+    """An invented event must not reach somebody's real phone by accident: a pretend WhatsApp is on this machine."""
+    real = [each.key for each in settings.numbers.values() if not loopback(each.base_url)]
     if real and not really:
         _refuse(f"{', '.join(real)} is a real number: its message would reach a real phone. With --really it does.")
-    if real and phone is None and file is None:
-        _refuse("with --really name the phone that is to get it: --phone +34…; an example number may be somebody's")
+    if real and not named:
+        _refuse("with --really say who is to get it: --phone +34… or --patient; an example number may be somebody's")
 
 
 def _changes(given: Sequence[str] | None) -> dict[str, Any]:
@@ -138,7 +156,7 @@ def _changes(given: Sequence[str] | None) -> dict[str, Any]:
 
 def _story(
     settings: Settings, source: Ehr, event: str, id_: str, now: datetime, changes: Mapping[str, Any], lang: str | None,
-    minor: bool, no_consent: bool, phone: str | None, file: Path | None, same_id: bool,
+    minor: bool, no_consent: bool, patient: str | None, phone: str | None, file: Path | None, same_id: bool,
 ) -> Story:  # fmt: skip
     from bridge.cli.stories import EVENTS, Wishes, retold, tell
 
@@ -150,6 +168,8 @@ def _story(
             f"there is no event {event}"
             + (f"; did you mean {near[0]}?" if near else f"; there are {', '.join(EVENTS)}")
         )
+    if patient is not None and not PATIENT.fullmatch(patient):
+        _refuse(f"--patient {patient}: Patient/ and an id")
     try:
         if file is not None:
             return retold(_read(file), None if same_id else id_, changes)
@@ -157,7 +177,7 @@ def _story(
         wishes = Wishes(
             now=now, phone=phone or _example_number(settings.site.region), fhir_version=source.fhir_version,
             category=recognised[0].category if recognised else None, language=lang or settings.site.languages[0],
-            minor=minor, refuses=no_consent, changes=changes,
+            patient=patient, minor=minor, refuses=no_consent, changes=changes,
         )  # fmt: skip
         return tell(event, id_, wishes)
     except ValueError as error:
@@ -325,10 +345,26 @@ class Teller:
         found: Resource | None = answer.json().get("resource")
         return found
 
+    def _asked(self, story: Story) -> Resource:
+        """The patient of `--patient`, as the pretend EHR holds it."""
+        actors = [each["actor"]["reference"] for each in story.versions[-1].get("participant", ())]
+        about = story.versions[-1]
+        named = [*actors, *(about.get(key, {}).get("reference", "") for key in ("subject", "patient"))]
+        reference = next((each for each in named if each.startswith("Patient/")), None)
+        if self.sandbox is None or reference is None:
+            return {}
+        import requests
+
+        found: Resource = (
+            requests.get(f"{self.sandbox}/resources/{reference}", timeout=TIMEOUT).json().get("resource") or {}
+        )
+        return found
+
     def _bubble(self, story: Story) -> str:
         """The newest message on the phone of who reads, where WhatsApp is a pretend one; people there are invented."""
         bases = [each.base_url for each in self.settings.numbers.values() if loopback(each.base_url)]
-        phones = [each["value"] for one in reversed(story.people) for each in one.get("telecom", ()) if "value" in each]
+        people = [*story.people, *([self._asked(story)] if story.patient is None else [])]
+        phones = [each["value"] for one in reversed(people) for each in one.get("telecom", ()) if "value" in each]
         if not bases or not phones:
             return ""
         import requests
@@ -336,7 +372,7 @@ class Teller:
         wa_id = "".join(filter(str.isdecimal, phones[0]))
         try:
             shown = requests.get(f"{bases[0]}/_sandbox/phone/{wa_id}", timeout=TIMEOUT).json()["bubbles"]
-            last = [each for each in shown if each["from"] != "patient"][-1]
+            last = [each for each in shown if each["from"] == "business"][-1]
             return "\n".join([last["body"], *(f"[{button['title']}]" for button in last.get("buttons") or ())])
         except (requests.RequestException, ValueError, LookupError, TypeError):
             return ""
@@ -354,6 +390,11 @@ class Teller:
             if time.monotonic() > deadline:
                 return Outcome(FAILED, _not_yet(traces, self.wait), traces)
             time.sleep(EVERY)
+
+
+def _as_it_is(request: Any) -> Any:
+    """Without it, `requests` would put a password of ~/.netrc in the place of the door's secret."""
+    return request
 
 
 def _about(store: Store, reference: str, after: int) -> tuple[Trace, ...]:

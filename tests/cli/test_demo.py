@@ -122,6 +122,9 @@ def test_keys_in_a_terminal(tmp_path: Path) -> None:
         too_long.start()
         assert "http://127.0.0.1:" in demo.stdout.readline()
         assert "Press b to book" in demo.stdout.readline()
+        handed_out = tmp_path / "kept" / ".env"  # for `bridge trigger` from a second terminal
+        assert handed_out.stat().st_mode & 0o777 == 0o600
+        assert "EHR_DOOR_SECRET=" in handed_out.read_text("utf-8")
         os.write(ours, b"b")
         assert "booked a visit for Ana" in demo.stdout.readline()
         journal = tmp_path / "kept" / "whatsapp.jsonl"

@@ -83,6 +83,13 @@ def test_a_child_s_father_reads(bridge: Bridge, world: World) -> None:
     assert "Mateo" in world.bubbles("34612000306")[-1]["body"]
 
 
+def test_somebody_whom_the_ehr_holds(bridge: Bridge, world: World) -> None:
+    code, printed = bridge("appointment.booked", "--patient", "Patient/beatriz", "--dialect", "athenahealth")
+    assert code == 0, printed
+    assert "Olá, Beatriz" in printed.partition("  | ")[2]
+    assert "Olá, Beatriz" in world.bubbles("5511912345678")[-1]["body"]
+
+
 def test_the_same_pushed_three_times_is_told_once(bridge: Bridge, world: World) -> None:
     options = ("--repeat", "3", "--same-id", "--dialect", "athenahealth", "--phone", "+34612000307")
     code, printed = bridge("appointment.booked", *options)
@@ -187,9 +194,10 @@ def test_what_cannot_be_is_refused(event: str, bridge: Bridge, world: World) -> 
     assert held(world) == before
 
 
-def test_a_real_number_is_not_written_to_by_accident(bridge: Bridge, world: World, tmp_path: Path) -> None:
+@pytest.mark.parametrize("host", ["https://graph.facebook.com", "https://whatsapp-proxy.hospital.example"])
+def test_a_real_number_is_not_written_to_by_accident(host: str, bridge: Bridge, world: World, tmp_path: Path) -> None:
     numbers = json.loads(world.config.read_text("utf-8"))["numbers"]
-    numbers["front_desk"]["base_url"] = "https://graph.facebook.com"
+    numbers["front_desk"]["base_url"] = host
     config = other_config(world, tmp_path, numbers=numbers, clock={"adjustable": False})
     code, printed = bridge("appointment.booked", config=config)
     assert code == 2 and "real phone" in printed
@@ -279,6 +287,7 @@ def test_values_go_where_the_path_leads() -> None:
         "patient.name.given": "Lucía", "patient.name.0.family": "Soto", "appointment.participant.0.status": "accepted",
         "location.address.city": "Toledo", "appointment.status": "pending",
     })  # fmt: skip
+    assert story.patient is not None
     assert story.patient["name"] == [{"use": "official", "family": "Soto", "given": ["Lucía"]}]
     assert story.versions[0]["participant"][0]["status"] == "accepted" and story.versions[0]["status"] == "pending"
     assert [each["address"] for each in story.people if each["resourceType"] == "Location"] == [{"city": "Toledo"}]
@@ -290,4 +299,4 @@ def test_a_fixture_brings_its_previous_version() -> None:
     assert [each["id"] for each in story.versions] == ["new", "new"]
     assert story.versions[0]["start"] < story.versions[1]["start"]
     with pytest.raises(ValueError, match="must begin with one of"):
-        retold(story.patient, None, {})
+        retold({"resourceType": "Patient", "id": "p1"}, None, {})

@@ -75,7 +75,10 @@ def graph(number: Number, path: str, query: Mapping[str, str]) -> dict[str, Any]
     url = f"{number.base_url}/{number.api_version}/{path}"
     headers = {"Authorization": f"Bearer {number.access_token}"}
     try:
-        answer = requests.get(url, params=dict(query), headers=headers, timeout=TIMEOUT, allow_redirects=False)
+        answer = requests.get(
+            url, params=dict(query), headers=headers, timeout=TIMEOUT, allow_redirects=False,
+            auth=lambda request: request,  # else a password of ~/.netrc would take the token's place
+        )  # fmt: skip
     except (requests.RequestException, UnicodeError) as error:  # its text holds the URL
         raise Refusal(None, None, type(error).__name__) from None
     try:
