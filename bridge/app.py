@@ -19,6 +19,7 @@ from bridge.engine.prime import Primer
 from bridge.engine.pump import Pump
 from bridge.engine.reads import Reader
 from bridge.engine.recorded import Recorded
+from bridge.engine.reload import Reloader
 from bridge.engine.site import Site
 from bridge.engine.writes import Writer
 from bridge.fhir.client import EhrClient
@@ -82,6 +83,7 @@ class Engine:
             console_app(site), settings.listen.console.host, settings.listen.console.port, CONSOLE_THREADS, "console"
         )
         self.calendar = Calendar(site)
+        self.reloader = Reloader(site, self.inbox.say_version)
         self.primer = Primer(site, self.reader, self.applier)
         self.control = Control(
             site,
@@ -102,6 +104,7 @@ class Engine:
         self.doors.start()
         self.primer.resume()
         self.calendar.start()
+        self.reloader.start()
         log.info("engine started", extra={"node": self.site.node})
 
     def _take_over(self) -> None:
@@ -122,7 +125,7 @@ class Engine:
         self.inbox.stop()
         self.sender.stop()
         site.stopping.set()
-        for loop in (self.calendar, self.primer, self.applier, self.pump, self.writer):
+        for loop in (self.reloader, self.calendar, self.primer, self.applier, self.pump, self.writer):
             loop.stop()
         self.reader.stop()
         self.console.stop()

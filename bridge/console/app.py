@@ -33,7 +33,8 @@ def console_app(site: Site) -> Flask:
                 problems.append("this node's clock is more than 2 s off the database's")
         except SQLAlchemyError as error:
             problems.append(f"the store cannot be read: {type(error).__name__}")
-        return jsonify(ready=not problems, problems=problems, node=site.node), 503 if problems else 200
+        told = {"ready": not problems, "problems": problems, "notices": list(site.notices.values()), "node": site.node}
+        return jsonify(told), 503 if problems else 200
 
     @app.get("/metrics")
     def metrics() -> Response:

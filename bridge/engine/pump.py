@@ -128,11 +128,23 @@ class Pump:
         template = self._site.content.catalogue.get(rendered.template)
         content = compose.to_content(rendered, draft, named=template is None or template.parameter_format == "named")
         return self._ready(
-            row, content.to_bytes(), template=rendered.template, language=rendered.language, wa_id=draft.wa_id
+            row,
+            content.to_bytes(),
+            template=rendered.template,
+            language=rendered.language,
+            wa_id=draft.wa_id,
+            version=mapping.version,
         )
 
     def _ready(
-        self, row: Any, content: bytes | None, *, template: str = "", language: str = "", wa_id: str = ""
+        self,
+        row: Any,
+        content: bytes | None,
+        *,
+        template: str = "",
+        language: str = "",
+        wa_id: str = "",
+        version: str = "",
     ) -> int:
         site = self._site
         with site.store.write() as connection:
@@ -143,6 +155,7 @@ class Pump:
                     "content": site.crypto.encrypt(content, "outbox", "content", row.id, row.key_id),
                     "template": template,
                     "language": language,
+                    "mapping_version": version,  # of the words, which are made now
                     **self._address(connection, row, wa_id),
                 }
             lanes.lock(connection, sorted({row.lane_id, values.get("lane_id", row.lane_id)}))

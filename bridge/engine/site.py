@@ -53,6 +53,7 @@ class Site:
     wake_writes: threading.Event = field(default_factory=threading.Event)
     wake_pump: threading.Event = field(default_factory=threading.Event)
     wake_sender: Callable[[], None] = lambda: None
+    notices: dict[str, str] = field(default_factory=dict)  # what `/readyz` tells beside problems: the engine runs on
 
     # --- time ------------------------------------------------------------------------------------------------------
 

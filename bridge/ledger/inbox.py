@@ -91,6 +91,10 @@ class Inbox:
         self._queue.put(None)
         self._thread.join(WAIT)
 
+    def say_version(self, config_version: str) -> None:
+        """What rows are stamped with from now on: the configuration was changed while we run."""
+        self.config_version = config_version
+
     def append(self, entries: Sequence[Entry]) -> None:
         """Returns when every entry is durable.
 
