@@ -6,7 +6,7 @@ import copy
 import json
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,12 @@ import responses
 from bridge.cli import main
 from bridge.cli.doctor import examine
 from bridge.console.health import Finding, ehr, machine, whatsapp
+from bridge.ledger.schema import migrate
 from bridge.ledger.store import Store
 from bridge.sandbox.world import World, free_port
 from bridge.settings import Settings, load_settings
+from bridge.settings import Store as settings_store
+from tests.stores import KINDS, store_url
 
 ROOT = Path(__file__).parents[2]
 Config = dict[str, Any]
@@ -317,6 +320,21 @@ def test_a_clock_that_is_off(hours: int, way: str, settings: Settings) -> None:
     found = list(machine.clock(settings, lambda: datetime.now(UTC) + timedelta(hours=hours)))
     assert [each.state for each in found] == ["bad", "bad"]
     assert all(way in each.told and "NTP" in each.remedy for each in found)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_store_of_either_kind(kind: str, settings: Settings, tmp_path: Path) -> None:
+    """Made by `bridge migrate`, and then good."""
+    url = store_url(kind, tmp_path / "data")
+    mine = replace(settings, store=settings_store(url))
+    assert [each.what for each in machine.store(mine) if each.state == "bad"] == [
+        "store" if kind == "sqlite" else "schema"
+    ]
+    store = Store(url)
+    migrate(store)
+    store.close()
+    found = list(machine.store(mine))
+    assert {each.state for each in found} == {"good"}, found
 
 
 def test_a_disk_that_is_full(settings: Settings) -> None:

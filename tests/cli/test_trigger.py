@@ -98,6 +98,19 @@ def test_the_same_pushed_three_times_is_told_once(bridge: Bridge, world: World) 
     assert len(world.bubbles("34612000307")) == 1
 
 
+def test_an_ehr_that_is_no_pretend_one_is_not_written_to(
+    bridge: Bridge, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What its Bundle brings along is enough; a push of the visit alone finds nobody there."""
+    monkeypatch.setattr("bridge.cli.trigger.Teller._sandbox", lambda _: None)
+    before = held(world)
+    code, printed = bridge("appointment.booked", "--dialect", "r5", "--phone", "+34612000311")
+    assert code == 0, printed
+    code, printed = bridge("appointment.booked", "--dialect", "r4", "--phone", "+34612000312")
+    assert code == 3 and "the EHR does not show the patient" in printed
+    assert held(world) == before
+
+
 def test_a_file_of_one_s_own(bridge: Bridge, world: World, tmp_path: Path) -> None:
     bundle = json.loads(BOOKED.read_text("utf-8"))
     mine = tmp_path / "mine.json"
