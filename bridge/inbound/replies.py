@@ -125,7 +125,9 @@ def load_replies(docs: Sequence[Document], languages: Sequence[str] = ()) -> Rep
         if language not in found and base(language) not in found:
             message = f'the site speaks "{language}" and nothing is written for it'
             hint = "copy another language's file and translate it, or take the language out of site.languages"
-            problems.append(Problem(f"{folder}/{language}.yaml" if folder else f"{language}.yaml", 1, 1, "BR066", message, "", hint))
+            problems.append(
+                Problem(f"{folder}/{language}.yaml" if folder else f"{language}.yaml", 1, 1, "BR066", message, "", hint)
+            )
     if not found and not problems:
         problems.append(Problem(folder, 1, 1, "BR066", "no file of replies at all", ""))
     if problems:
