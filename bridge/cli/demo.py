@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -21,6 +22,7 @@ from bridge.cli import DONE, FAILED, REFUSED, JsonOption
 
 ALL = "0,1,2,3,4,6,7,12,13,14"
 LANGUAGES = ("es", "en", "pt")
+PARTS = ("mappings", "templates", "replies", "words.yaml")
 
 
 def demo(
@@ -37,6 +39,10 @@ def demo(
     keep: Annotated[
         Path | None, typer.Option("--keep", help="Keep configuration, ledger, journals and log in this new folder.")
     ] = None,
+    content: Annotated[
+        Path | None,
+        typer.Option("--content", help="A folder whose mappings, templates, replies and words it runs, like config."),
+    ] = None,
     host: Annotated[str, typer.Option("--host", help="Where the page listens.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", help="Its port; 0 takes a free one.")] = 0,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page in the browser.")] = True,
@@ -47,11 +53,15 @@ def demo(
         _refuse(f"--lang is one of {', '.join(LANGUAGES)}")
     if keep is not None and keep.exists() and any(keep.iterdir()):
         _refuse(f"--keep wants a new or empty folder; {keep} is not")
+    if content is not None and not (content / "mappings").is_dir():
+        _refuse(f"--content wants a folder with mappings in it; {content} has none")
     signal.signal(signal.SIGTERM, _interrupt)
     with ExitStack() as stack:
         folder = keep.absolute() if keep is not None else Path(
             stack.enter_context(tempfile.TemporaryDirectory(prefix="bridge-demo-", ignore_cleanup_errors=True))
         )  # fmt: skip
+        if content is not None:
+            _copy_content(content, folder / "config")
         try:
             code = (
                 _script(folder, steps, lang, as_json=as_json)
@@ -117,6 +127,16 @@ def _page(folder: Path, lang: str, host: str, port: int, *, browser: bool) -> in
             server.shutdown()
             server.server_close()
     return DONE
+
+
+def _copy_content(source: Path, target: Path) -> None:
+    """What the engine of this demo reads, and the pretend WhatsApp has approved."""
+    target.mkdir(parents=True, exist_ok=True)
+    for part in PARTS:
+        if (source / part).is_dir():
+            shutil.copytree(source / part, target / part)
+        elif (source / part).is_file():
+            shutil.copy(source / part, target)
 
 
 def _hand_out(environment: Mapping[str, str], folder: Path) -> None:

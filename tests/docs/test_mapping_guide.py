@@ -11,11 +11,12 @@ import json
 import re
 import shlex
 import shutil
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -26,13 +27,12 @@ from bridge.mappers.examples import run_examples
 from bridge.mappers.formatters import ACCEPTS
 from bridge.mappers.mapping import VARIABLES, MappingSet, load_mappings
 from bridge.mappers.templates import Catalogue, load_templates
-from bridge.sandbox import people
-from bridge.sandbox.world import World
 
 ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "docs/mapping.md").read_text("utf-8")
 BLOCKS = re.findall(r"^```([^\n]*)\n(.*?)^```$", GUIDE, re.MULTILINE | re.DOTALL)
 FILES = {name.removeprefix("yaml "): body for name, body in BLOCKS if name.startswith("yaml config/")}
+BRIDGE = [sys.executable, "-m", "bridge"]
 LANGUAGES = ("es", "en", "pt")
 SCHEMA = json.loads((ROOT / "config/schemas/mapping.schema.json").read_text("utf-8"))
 
@@ -66,7 +66,7 @@ def loaded(text: str) -> MappingSet:
 
 def test_the_guide_has_what_this_test_runs() -> None:
     kinds = {name for name, _ in BLOCKS} - {f"yaml {name}" for name in FILES}
-    assert kinds == {"yaml mapping", "yaml part", "console", "text problem"}
+    assert kinds == {"yaml mapping", "yaml part", "console", "console demo", "console trigger", "text problem"}
     assert len(FILES) == 2
 
 
@@ -137,15 +137,23 @@ def test_the_tables_name_all_there_is() -> None:
 
 
 def test_the_new_mapping_reaches_the_phone(site: Path) -> None:
-    """The whole way, with the real engine: a visit is booked, its doctor changes, and Ana reads the guide's template."""
-    with World(site, site={"quiet_hours": {"from": "03:00", "to": "03:01"}}) as world:
-        world.start_engine()
-        number = people.ana()["telecom"][0]["value"].removeprefix("+")
-        start = datetime.now(UTC).replace(microsecond=0) + timedelta(days=7)
-        visit: dict[str, Any] = people.appointment("a1", start)
-        world.save(visit)
-        world.whatsapp.wait_for(lambda _: world.bubbles(number), 20)
-        world.save(visit | {"end": (start + timedelta(minutes=90)).isoformat()})
-        world.whatsapp.wait_for(lambda _: len(world.bubbles(number)) > 1, 20)
-        last = world.bubbles(number)[-1]
-        assert "sigue en pie" in json.dumps(last, ensure_ascii=False), last
+    """The whole way, as a user goes it: the demo in one terminal, the event from another, and Ana's phone shows the words."""
+    (started,), (typed,) = blocks("console demo"), blocks("console trigger")
+    command = shlex.split(started.removeprefix("$ "))
+    sourced, triggered = re.split(r"^\$ ", typed, flags=re.MULTILINE)[1:]
+    said, _, promised = triggered.partition("\n")
+    log = (site / "demo.log").open("w", encoding="utf-8")
+    demo = subprocess.Popen([*BRIDGE, *command[1:], "--no-browser"], cwd=site, stdout=log, stderr=log)
+    try:
+        end = time.monotonic() + 60
+        while "DEMO" not in (site / "demo.log").read_text("utf-8") or not (site / "try/.env").exists():
+            assert demo.poll() is None and time.monotonic() < end, (site / "demo.log").read_text("utf-8")
+            time.sleep(0.2)
+        line = f"{sourced.strip()}; {shlex.join(BRIDGE)} {said.removeprefix('bridge ')}"
+        done = subprocess.run(["bash", "-c", line], cwd=site, capture_output=True, text=True, timeout=90, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert matches(done.stdout, promised), done.stdout
+    finally:
+        demo.terminate()
+        demo.wait(30)
+        log.close()
