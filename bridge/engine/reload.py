@@ -74,6 +74,8 @@ class Reloader:
             if again == found:
                 break
             found = again
+        if self._site.stopping.is_set():
+            return False
         try:
             content = self._load()
         except Refused as exc:

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime, tzinfo
 from decimal import Decimal
 from functools import lru_cache
+from importlib.metadata import EntryPoint
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -23,6 +24,7 @@ from babel.dates import format_date, format_time
 from babel.numbers import format_currency, format_decimal
 
 from bridge.errors import UnfitValue
+from bridge.mappers import plugins
 from bridge.mappers.temporal import Moment, parse, parse_time
 
 WORDS = {
@@ -332,6 +334,15 @@ _FORMS: dict[str, Callable[[Any, str, tzinfo, date], str]] = {
     "weekday": _weekday_of, "time.short": _time_of, "datetime.long": _datetime_of, "relative.day": _relative_of,
     "phone.local": _phone_of, "code.display": _code_of, "money": _money_of,
 }  # fmt: skip
+
+
+def add(offered: Iterable[EntryPoint]) -> None:
+    """Take what a site's own packages offer into the list."""
+    for name, (function, accepts) in plugins.load(offered, PLAIN).items():
+        _FORMS[name], ACCEPTS[name] = function, accepts
+
+
+add(plugins.installed())
 
 
 def _invisible(char: str) -> bool:

@@ -70,9 +70,14 @@ def chain(language: str, site_languages: Sequence[str]) -> tuple[str, ...]:
 
 @lru_cache(maxsize=4)
 def schema(name: str) -> Mapping[str, Any]:
-    """`schema/<name>.schema.json`."""
+    """`schema/<name>.schema.json`; a mapping may also use the formatters that a site has added."""
     path = files("bridge.mappers") / "schema" / f"{name}.schema.json"
-    found: Mapping[str, Any] = json.loads(path.read_text("utf-8"))
+    found: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    if name == "mapping":
+        from bridge.mappers.formatters import ACCEPTS  # late: babel, which templates alone need not pay
+
+        forms = found["$defs"]["param"]["else"]["properties"]["as"]["enum"]
+        forms += [form for form in ACCEPTS if form not in forms]
     return found
 
 
