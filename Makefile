@@ -20,7 +20,7 @@ demo: $(UV)  ## the engine between a pretend EHR and a pretend phone, in the bro
 	$(RUN) --no-dev bridge demo
 
 test: $(UV)  ## every test; PostgreSQL and the sandbox are started by the tests themselves
-	$(RUN) pytest
+	$(RUN) pytest -n 3 --dist loadfile
 
 lint: $(UV)  ## style, types, import contracts, and the configuration we ship
 	$(RUN) ruff check

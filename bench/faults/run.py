@@ -23,6 +23,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,7 @@ class Kills:
         self.soon = soon  # the person does not wait for what a doubt holds back: quicker, and kinder to the engine
         self._before: set[str] = set()  # listed as unknown before the last kill
         self._sending = 0  # messages that were being sent at it
+        self._died = float("inf")  # when
         self._patience = QUIET + 10 * retry_base
 
     def __enter__(self) -> Kills:
@@ -214,6 +216,7 @@ class Kills:
         self.world.kill()
         sending = self._count(outbox.c.id, outbox.c.state == "sending")
         self._before = self._listed()
+        self._died = time.time()
         figures.kills += 1
         figures.sending += sending
         self._sending = sending
@@ -225,7 +228,7 @@ class Kills:
 
     def _account(self, figures: Figures) -> None:
         """No more may be unknown after a kill than was being sent at it."""
-        fresh = self._listed() - self._before
+        fresh = self._listed(fenced_before=self._died) - self._before
         if figures.kills and len(fresh) > self._sending:
             figures.problems.append(f"{len(fresh)} are listed as unknown, {self._sending} were being sent")
         figures.unknown += len(fresh)
@@ -291,11 +294,20 @@ class Kills:
 
     # --- what the engine says of itself ----------------------------------------------------------------------------
 
-    def _listed(self) -> set[str]:
-        """Ids that `bridge doubts` lists: what the command prints, without a process of its own each time."""
+    def _listed(self, fenced_before: float | None = None) -> set[str]:
+        """Ids that `bridge doubts` lists: what the command prints, without a process of its own each time.
+
+        `fenced_before`: leave out what the next life sent itself; the answer of one of those may be lost by our own mischief.
+        """
         store = Store(self.world.store, readonly=True)
         try:
-            return {row["id"] for row in listed(store)}
+            return {
+                row["id"]
+                for row in listed(store)
+                if fenced_before is None
+                or row["fenced_at"] is None
+                or datetime.fromisoformat(row["fenced_at"]).timestamp() <= fenced_before
+            }
         finally:
             store.close()
 

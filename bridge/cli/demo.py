@@ -55,7 +55,8 @@ def demo(
         _refuse(f"--keep wants a new or empty folder; {keep} is not")
     if content is not None and not (content / "mappings").is_dir():
         _refuse(f"--content wants a folder with mappings in it; {content} has none")
-    signal.signal(signal.SIGTERM, _interrupt)
+    for name in (signal.SIGTERM, signal.SIGINT):  # a shell starts what runs in its background with SIGINT ignored
+        signal.signal(name, _interrupt)
     with ExitStack() as stack:
         folder = keep.absolute() if keep is not None else Path(
             stack.enter_context(tempfile.TemporaryDirectory(prefix="bridge-demo-", ignore_cleanup_errors=True))
