@@ -7,6 +7,7 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from bridge.console.api import api
+from bridge.console.mappings import mappings
 from bridge.engine.site import Site
 from bridge.ledger.schema import HEAD, current
 from bridge.ledger.store import MAX_DRIFT
@@ -18,6 +19,7 @@ def console_app(site: Site) -> Flask:
     """Build the application around a running engine's site."""
     app = Flask("bridge.console")
     app.register_blueprint(api(site))
+    app.register_blueprint(mappings(site))
 
     @app.get("/healthz")
     def healthz() -> Response:
