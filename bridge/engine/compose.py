@@ -59,7 +59,9 @@ class Draft:
     offset: str | None = None
 
     def to_bytes(self) -> bytes:
-        return msgspec.json.encode(self)
+        return msgspec.json.encode(
+            self, enc_hook=float
+        )  # decimals of the EHR keep their literal: a kind of float of ours
 
     @classmethod
     def from_bytes(cls, value: bytes) -> Draft:

@@ -308,6 +308,7 @@ def test_a_visit_that_moves_between_our_read_and_our_write_is_not_confirmed(hapi
             lambda: any(one["template"] == "appointment_rescheduled" for one in bubbles(whatsapp, phone)),
             "the phone reads the new time",
         )
+        until(lambda: any(one["kind"] == "text" for one in bubbles(whatsapp, phone)), "the tap is answered", 20)
         told = [one["body"] for one in bubbles(whatsapp, phone)]
         assert sum("template" in one["kind"] for one in bubbles(whatsapp, phone)) == 2, told
         after = read(client, appointment)
