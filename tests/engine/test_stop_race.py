@@ -200,10 +200,5 @@ def test_nothing_leaves_after_the_acknowledgement(
     )
     for way in (*WAYS, ID_ONLY):
         assert count[way, False] > 0, f"{way}: nothing was held back, so nothing was tested"
-    if not sum(
-        count[way, True] for way in WAYS
-    ):  # what must not happen did not; but the fence was met from one side only
-        pytest.skip(
-            "too busy a machine: every acknowledgement came before its fence, so none was met from the other side"
-        )
+    assert sum(count[way, True] for way in WAYS) > 0, "nothing left before, so the fence was never met"
     assert max(WhatsApp.seen.values()) == 1
