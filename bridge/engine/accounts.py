@@ -15,13 +15,19 @@ from bridge.errors import BridgeError
 from bridge.inbound.providers.cloud_api import update_from_stored
 from bridge.inbound.providers.updates import Account, Update
 from bridge.ledger import lanes
+from bridge.ledger.clock import SECOND
 from bridge.ledger.tables import inbox, number, portfolio, template
+from bridge.outbound import record
 
 TIERS = {"TIER_250": 250, "TIER_2K": 2_000, "TIER_10K": 10_000, "TIER_100K": 100_000}
 # How Meta spells its fields and its events; anything else stays in the encrypted body.
 _WORD = re.compile(r"[a-z0-9_]{1,60}|[A-Z0-9_]{1,60}")
 _LANGUAGE = re.compile(r"[A-Za-z]{2,3}([_-][A-Za-z0-9]{2,8})*")
 STOPS = frozenset({"ACCOUNT_RESTRICTION", "DISABLED_UPDATE", "ACCOUNT_VIOLATION"})
+# How long the numbers stand still after such news. Then one message a second is tried until WhatsApp accepts one, as after
+# a refusal of the account: nothing stays on hold because a webhook that lifts it got lost.
+HOLD = 300 * SECOND
+RECATEGORISED = "RECATEGORISED"  # a status of ours: Meta still sends it, at another price and under other consent
 
 
 def meta_word(value: str | None) -> str:
@@ -70,25 +76,57 @@ class Accounts:
             self._template(connection, update, value, now)
             return "applied", f"template {update.event}"
         if field == "phone_number_quality_update" and update.event:
-            self._quality(connection, update, value)
+            self._quality(connection, update, value, now)
             return "applied", f"number {update.event}"
+        if field == "template_category_update":
+            return self._category(connection, update, value, now)
         if field == "business_capability_update":
             self._tier(connection, update, value)
             return "applied", "messaging limit"
         if field == "account_update" and update.event in STOPS:
-            self._site.alarm(connection, f"waba {field}", f"Meta reports {update.event}: look at the account")
-            return "applied", str(update.event)
+            return self._account(connection, update, value, now)
         return "ignored", f"{field}: kept, nothing here acts on it"
 
     def _template(self, connection: Connection, update: Account, value: Mapping[str, Any], now: int) -> None:
+        ours = self._ours(value)
+        if ours is None:
+            return
+        self._set_template(connection, update, ours, str(update.event), now)
+        if update.event in {"PAUSED", "DISABLED", "REJECTED"}:
+            self._site.alarm(connection, f"template {ours[0]}", f"Meta set it to {update.event}: its messages are held")
+
+    def _category(self, connection: Connection, update: Account, value: Mapping[str, Any], now: int) -> tuple[str, str]:
+        """A template that Meta counts as marketing is held: patients did not agree to that, and it costs more.
+
+        The first of the two webhooks is a notice (`correct_category`), a day before; the second tells what is so now.
+        """
+        ours = self._ours(value)
+        if ours is None:
+            return "ignored", "template category: of a template that is not ours"
+        current, coming = (meta_word(str(value.get(key, ""))) for key in ("new_category", "correct_category"))
+        subject = f"template {ours[0]}"
+        if current == "UTILITY":
+            self._set_template(connection, update, ours, "APPROVED", now)
+        elif current != "unknown":
+            self._set_template(connection, update, ours, RECATEGORISED, now)
+            self._site.alarm(connection, subject, f"Meta counts it as {current} now: its messages are held")
+        elif coming not in ("unknown", "UTILITY"):
+            self._site.alarm(connection, subject, f"Meta will count it as {coming}: appeal, or reword it, within a day")
+        return "applied", f"template category {current if current != 'unknown' else coming}"
+
+    def _ours(self, value: Mapping[str, Any]) -> tuple[str, str] | None:
+        """(name, language) of a template of ours; nothing of somebody else's in the same account is stored."""
         name = value.get("message_template_name")
         language = value.get("message_template_language")
         if not isinstance(name, str) or not isinstance(language, str) or not _LANGUAGE.fullmatch(language):
-            return
-        if name not in self._site.content.catalogue.templates:
-            return  # somebody else's template of the same account: no name of it is stored
+            return None
+        return (name, language.replace("-", "_")) if name in self._site.content.catalogue.templates else None
+
+    @staticmethod
+    def _set_template(connection: Connection, update: Account, ours: tuple[str, str], status: str, now: int) -> None:
+        name, language = ours
         statement = lanes.upsert(connection.dialect.name)(template).values(
-            waba=update.where.waba_id or "", name=name, language=language.replace("-", "_"), status=update.event, at=now
+            waba=update.where.waba_id or "", name=name, language=language, status=status, at=now
         )
         connection.execute(
             statement.on_conflict_do_update(
@@ -96,22 +134,39 @@ class Accounts:
                 set_={"status": statement.excluded.status, "at": statement.excluded.at},
             )
         )
-        if update.event in {"PAUSED", "DISABLED", "REJECTED"}:
-            self._site.alarm(connection, f"template {name}", f"Meta set it to {update.event}: its messages are held")
+
+    def _account(self, connection: Connection, update: Account, value: Mapping[str, Any], now: int) -> tuple[str, str]:
+        """A restriction, a ban or a violation holds every number of the account; its reinstatement frees them."""
+        ban = value.get("ban_info")
+        if isinstance(ban, Mapping) and ban.get("waba_ban_state") == "REINSTATE":
+            self._hold(connection, update, 0, None)
+            return "applied", "the account is reinstated"
+        why = f"Meta reports {update.event}"
+        self._hold(connection, update, now + HOLD, why)
+        self._site.alarm(connection, "waba account_update", f"{why}: its numbers are on hold, look at the account")
+        return "applied", str(update.event)
+
+    def _hold(self, connection: Connection, update: Account, until: int, reason: str | None) -> None:
+        for known in self._site.settings.numbers.values():
+            if known.waba_id == update.where.waba_id:
+                record.pause(connection, known.key, until, reason)
 
     def _numbers(self, update: Account, value: Mapping[str, Any]) -> list[str]:
         wanted = "".join(c for c in str(value.get("display_phone_number", "")) if c.isdigit())
         ours = [n for n in self._site.settings.numbers.values() if n.waba_id == update.where.waba_id]
         return [n.key for n in ours] if wanted or ours else []
 
-    def _quality(self, connection: Connection, update: Account, value: Mapping[str, Any]) -> None:
+    def _quality(self, connection: Connection, update: Account, value: Mapping[str, Any], now: int) -> None:
         for key in self._numbers(update, value):
             statement = lanes.upsert(connection.dialect.name)(number).values(key=key, quality=update.event)
             connection.execute(
                 statement.on_conflict_do_update(index_elements=["key"], set_={"quality": statement.excluded.quality})
             )
             if update.event == "FLAGGED":
-                self._site.alarm(connection, f"number {key}", "Meta flagged its quality")
+                record.pause(connection, key, now + HOLD, "Meta flagged its quality")
+                self._site.alarm(connection, f"number {key}", "Meta flagged its quality: it is on hold, look at it")
+            elif update.event == "UNFLAGGED":
+                record.pause(connection, key, 0, None)
 
     def _tier(self, connection: Connection, update: Account, value: Mapping[str, Any]) -> None:
         limit = value.get("max_daily_conversations_per_business", value.get("max_daily_conversation_per_phone"))

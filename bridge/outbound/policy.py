@@ -91,4 +91,7 @@ def may_leave(facts: Facts) -> Verdict:
     return Leave()
 
 
-_UNUSABLE_TEMPLATE = frozenset({"PAUSED", "DISABLED", "REJECTED", "DELETED", "PENDING_DELETION"})
+_UNUSABLE_TEMPLATE = frozenset({
+    "PAUSED", "DISABLED", "REJECTED", "DELETED", "PENDING_DELETION", "ARCHIVED",
+    "RECATEGORISED",  # our word for one that Meta has made marketing
+})  # fmt: skip

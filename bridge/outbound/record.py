@@ -85,7 +85,7 @@ class Recorder:
             elif result.outcome == "taken_back":
                 self._again(connection, row, now, result.reason)
                 if result.unreachable:
-                    self._pause(connection, row.number, now + UNREACHABLE, "WhatsApp cannot be reached")
+                    pause(connection, row.number, now + UNREACHABLE, "WhatsApp cannot be reached")
             else:
                 self._refused(connection, result, row, now)
         return {row.lane_id for row in rows.values()}
@@ -160,7 +160,7 @@ class Recorder:
             return
         if reaction.scope == "number" or reaction.kind == "alarm_stop":
             wait = max(int((reaction.seconds or 60) * SECOND), SECOND)
-            self._pause(connection, row.number, now + min(wait, 300 * SECOND), reason)
+            pause(connection, row.number, now + min(wait, 300 * SECOND), reason)
             self._again(connection, row, now, reason)
             if reaction.kind == "alarm_stop":
                 audit.record(
@@ -186,14 +186,16 @@ class Recorder:
                 ["retry_at", "tries", "attempted"],
             )
 
-    def _pause(self, connection: Connection, name: str, until: int, reason: str | None) -> None:
-        statement = lanes.upsert(connection.dialect.name)(number).values(key=name, paused_until=until, reason=reason)
-        connection.execute(
-            statement.on_conflict_do_update(
-                index_elements=["key"],
-                set_={"paused_until": statement.excluded.paused_until, "reason": statement.excluded.reason},
-            )
+
+def pause(connection: Connection, name: str, until: int, reason: str | None) -> None:
+    """Our number stands still until a machine time (µs); with a reason it is then tried one message a second."""
+    statement = lanes.upsert(connection.dialect.name)(number).values(key=name, paused_until=until, reason=reason)
+    connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=["key"],
+            set_={"paused_until": statement.excluded.paused_until, "reason": statement.excluded.reason},
         )
+    )
 
 
 def alarm_twice(connection: Connection, ids: Ids, messages: Collection[int], now: int) -> None:

@@ -24,7 +24,7 @@ FILES = (
 ELSEWHERE = {"lint.py", "standing.py", "glance.py", "replay.py"}  # what they say is shown at once and never stored
 MAKERS = {  # what is built with a reason, and which of its arguments that is
     "Fate": 2, "Outcome": 1, "Never": 1, "Later": 0, "Refusal": 0, "Skip": 0, "Covered": 0, "Waiting": 0, "Postponed": 2,
-    "Failed": 0, "_fate": 3, "_end": 2, "_give_up": 1, "_again": 3, "_pause": 3,
+    "Failed": 0, "_fate": 3, "_end": 2, "_give_up": 1, "_again": 3, "pause": 3, "_hold": 3,
     "_permanent": 0, "_stop": 0, "_unsure": 0,
 }  # fmt: skip
 ANSWER = re.compile(r"\bstr \||\| str\b|tuple\[str, str\]")  # a function that may answer with a reason against it

@@ -237,11 +237,17 @@ class Bench:
         self.append(self.webhook_entries(value))
 
     def webhook_entries(self, value: Mapping[str, Any]) -> list[Entry]:
+        metadata = {"display_phone_number": "34910000000", "phone_number_id": PNID}
+        return self._entries("messages", {"messaging_product": "whatsapp", "metadata": metadata} | dict(value))
+
+    def account(self, field: str, value: Mapping[str, Any]) -> None:
+        """One signed webhook of Meta's about what is ours: its field and its value."""
+        self.append(self._entries(field, value))
+
+    def _entries(self, field: str, value: Mapping[str, Any]) -> list[Entry]:
         body = json.dumps(
             {"object": "whatsapp_business_account",
-             "entry": [{"id": WABA, "changes": [{"field": "messages", "value": {
-                 "messaging_product": "whatsapp",
-                 "metadata": {"display_phone_number": "34910000000", "phone_number_id": PNID}} | dict(value)}]}]}
+             "entry": [{"id": WABA, "changes": [{"field": field, "value": dict(value)}]}]}
         ).encode()  # fmt: skip
         signature = "sha256=" + hmac.new(SECRET.encode(), body, hashlib.sha256).hexdigest()
         verified = webhook.verify(body, signature, (SECRET,))
@@ -341,7 +347,10 @@ class Bench:
     def due(self) -> bool:
         now = self.store.now()
         with self.store.read() as connection:
-            due = "SELECT 1 FROM lane WHERE kind = 'conversation' AND next_at <= :now AND lease_until <= :now LIMIT 1"
+            due = (
+                "SELECT 1 FROM lane WHERE kind = 'conversation' AND next_at <= :now AND lease_until <= :now AND NOT EXISTS "
+                "(SELECT 1 FROM number n WHERE n.key = lane.number AND n.paused_until > :now) LIMIT 1"
+            )
             return connection.execute(text(due), {"now": now}).first() is not None
 
     def write(self) -> None:
