@@ -418,10 +418,8 @@ def _judged(traces: Sequence[Trace], until: datetime) -> Outcome | None:
     for code, states in ((DONE, LEFT), (FAILED, BROKEN)):
         if named := [each for each in messages if each.state in states]:
             return Outcome(code, "; ".join(_message_told(each) for each in named), told)
-    if any(each.fate == "failed" for each in events):
-        return Outcome(
-            FAILED, "; ".join(f"{each.id} failed: {each.reason}" for each in events if each.fate == "failed"), told
-        )
+    if bad := [each for each in events if each.fate in ("failed", "unusable")]:
+        return Outcome(FAILED, "; ".join(f"{each.id} {each.fate}: {each.reason}" for each in bad), told)
     reasons = [_message_told(each) for each in messages]
     decided = [each for each in events if each.fate != "merged"] or events  # the same told twice says nothing new
     reasons += [f"{each.fate}: {each.reason}" if each.reason else str(each.fate) for each in decided if not messages]

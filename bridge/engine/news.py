@@ -78,7 +78,7 @@ class News:
             return missing.state
         except UnreadableResource as error:
             change.messages.clear()
-            self._fate(change, truth, "failed", str(error))
+            self._fate(change, truth, "unusable", str(error))
             return change
         self._resource(change, snapshot, truth, revision, kind, baseline=prime or bool(change.echoes))
         return change

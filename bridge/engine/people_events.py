@@ -43,7 +43,7 @@ def run(site: Site, reader: Reader, groups: Sequence[Group], wait: Callable[[Seq
         try:
             person = read_person(raw, region=site.settings.site.region, now=site.now())
         except UnreadableResource as error:
-            fates += [Fate(event.id, "failed", str(error)) for event in group.events]
+            fates += [Fate(event.id, "unusable", str(error)) for event in group.events]
             continue
         changes.append(persons.plan(site, group.ehr, person, held, read_at=site.store.now()))
         fates += [Fate(event.id, "applied", "person") for event in group.events]

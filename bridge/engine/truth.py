@@ -125,7 +125,7 @@ class Judge:
             try:
                 pushed = self.project(group.ehr, piece.resource)
             except UnreadableResource as error:
-                truth.fates.append(Fate(event.id, "failed", str(error)))
+                truth.fates.append(Fate(event.id, "unusable", str(error)))
                 continue
             theirs = version_of(piece.resource)
             if current is not None and same(current, pushed):
@@ -213,7 +213,7 @@ class Judge:
         try:
             now = self.project(group.ehr, answer.value)
         except UnreadableResource as error:
-            truth.fates.append(Fate(cause, "failed", str(error)))
+            truth.fates.append(Fate(cause, "unusable", str(error)))
             return truth
         if held is not None and same(held, now):
             truth.fates.append(Fate(cause, "merged", "the EHR holds what we hold already"))
