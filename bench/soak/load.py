@@ -40,7 +40,7 @@ class Shift(Load):
     _left: dict[int, list[int]] = field(default_factory=dict)
 
     def seed(self) -> None:
-        """Put this shift's patients into the EHR, which notifies nobody yet of anything but them."""
+        """Put this shift's patients into the EHR, before anybody is notified of anything."""
         everybody = []
         for index in range(self.patients):
             name, phone = self._who(index)

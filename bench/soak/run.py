@@ -21,6 +21,7 @@ from bench.soak.load import Shift, shifts
 from bench.soak.watch import Store, Watch
 from bridge.cli.doubts import listed
 from bridge.ledger.store import Store as Ledger
+from bridge.sandbox import people
 from bridge.sandbox.launch import SandboxFailed
 from bridge.sandbox.world import World
 
@@ -77,6 +78,7 @@ class Soak:
             extra={"delivery": {"brake": 10_000_000, "doubt_wait": "30m"}},
             ehr_options={"arguments": ("--seed", str(plan.seed), "--workers", "4")},
             whatsapp_arguments=("--seed", str(plan.seed), "--throughput", str(THROUGHPUT)),
+            seed=False,  # the patients come first, and the Subscriptions after them: nobody is told of 6,000 patients
         )
         self.shifts: list[Shift] = []
         self.fault = ""
@@ -117,6 +119,7 @@ class Soak:
     def work(self) -> None:
         for shift in self.shifts:
             shift.seed()
+        self.world.ehr.post("seed", resources=[*people.everybody(), *self.world.standing_orders()])
         self._start()
         faults = Faults(
             self.world, self.plan.kind, random.Random(self.plan.seed), self.enough, self._kill, self._term,
