@@ -29,7 +29,7 @@ SEED = 500  # patients in one seeding request
 
 @dataclass(slots=True)
 class Shift(Load):
-    """`run` until `enough` is set."""
+    """`run` until `enough` is set. Of 100 acts 86 are a clerk's (90 versions of visits), 14 a patient's."""
 
     number: int = 0
     patients: int = 2000
@@ -68,17 +68,17 @@ class Shift(Load):
             for visit in self._visits[-RECENT:]
             if not visit.cancelled and now - visit.changed > 1.0 and visit.phone not in self.stopped
         ]
-        if chance < 0.32 or len(idle) < 5:
+        if chance < 0.42 or len(idle) < 5:
             self._book()
             return
         visit = self.rng.choice(idle)
-        if chance < 0.36:
+        if chance < 0.46:
             self._again(visit)
-        elif chance < 0.53 and visit.hours:
+        elif chance < 0.72 and visit.hours:
             self._move(visit)
-        elif chance < 0.62:
+        elif chance < 0.86:
             self._cancel(visit)
-        elif chance < 0.83:
+        elif chance < 0.95:
             self._tap(visit)
         elif chance < 0.999:
             self._say(visit)
