@@ -43,7 +43,7 @@ from bridge.straight import Straight
 
 log = logging.getLogger(__name__)
 
-DOOR_THREADS = 32  # they wait for the group commit: more waiting, larger commits
+DOOR_THREADS = 8  # for what does not go straight to the group commit: large bodies, odd paths
 CONSOLE_THREADS = 4
 
 
@@ -78,6 +78,7 @@ class Engine:
             DOOR_THREADS,
             "doors",
             body_limit,
+            Straight(self.inbox, partial(pushed, settings), partial(posted, settings)),
         )
         self.console = Listener(
             console_app(site), settings.listen.console.host, settings.listen.console.port, CONSOLE_THREADS, "console"
@@ -168,9 +169,7 @@ def doors_app(settings: Settings, inbox: Inbox) -> Flask:
     app = Flask("bridge.doors", static_folder=None)
     app.url_map.strict_slashes = False
     app.url_map.redirect_defaults = False  # no sender follows a redirect: HAPI takes it for a failure and tries again
-    app.wsgi_app = Straight(  # type: ignore[method-assign]
-        one_slash(app.wsgi_app), partial(pushed, settings, inbox), partial(posted, settings, inbox)
-    )
+    app.wsgi_app = one_slash(app.wsgi_app)  # type: ignore[method-assign]
     app.register_blueprint(ehr_door(settings, inbox))
     app.register_blueprint(whatsapp_door(settings, inbox))
 

@@ -1,7 +1,8 @@
 """Listeners inside this process: granian takes the bytes, a loop of our own reads each body to its end, threads answer.
 
 A request gets a thread only when all of it is here: a sender that dribbles its body, or sends half of it and waits, holds
-a few bytes of memory and no thread, so it delays nobody. Flask stays plain WSGI behind this.
+a few bytes of memory and no thread, so it delays nobody. Flask stays plain WSGI behind this. What a listener's `straight`
+takes gets no thread at all: the loop hands it to the group commit, and whoever commits it answers.
 
 granian's own `Server` puts its worker into a child process; a killed engine would leave that child behind, holding the
 port. The worker itself runs anywhere, so it runs here.
@@ -20,6 +21,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from flask import Request
@@ -41,7 +43,7 @@ TICK = 0.5  # seconds between looks at bodies that take too long
 SMALL = 65_536  # bytes; larger bodies share a budget while they are read and answered
 BUDGET = 64 * 1024 * 1024  # bytes; who finds it spent is told to come again
 DEFAULT_LIMIT = 1024 * 1024  # bytes of a body
-WAITING = 4_096  # requests that are read and wait for a thread; more are told to come again
+WAITING = 4_096  # requests between head and answer; more are told to come again
 _WORKER: Any = RSGIWorker  # granian's stubs describe an older signature
 _SOCKET: Any = SocketSpec
 _SCHEDULER: Any = _futures._new_cbscheduler
@@ -51,18 +53,43 @@ COME_AGAIN = [("Retry-After", "2")]
 Answer = tuple[int, list[tuple[str, str]], bytes]
 
 
+class Exchange:
+    """One request whose body is here, and its answer: given once, from any thread."""
+
+    __slots__ = ("_ended", "_proto", "body", "headers", "method", "path", "scope")
+
+    def __init__(self, scope: Any, body: bytes, proto: Any, ended: Callable[[], object]) -> None:
+        self.scope, self.body, self._proto, self._ended = scope, body, proto, ended
+        self.method: str = scope.method
+        self.path: str = scope.path
+        self.headers = scope.headers
+
+    def answer(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
+        with suppress(ProtocolClosed):  # the sender has gone
+            self._proto.response_bytes(status, headers, body)
+        self.body = b""
+        self._ended()
+
+
+Straight = Callable[[Exchange], bool]
+
+
 class Listener:
     """One address, one WSGI application.
 
     Args:
         app: answers a request from its environ; its input is always complete.
         limit: path -> the most bytes its body may have; more is 413 before it is read, or as soon as it goes over.
+        straight: takes an exchange before the application is asked, and says whether it has: then it answers, at once or
+            later. It is called on the loop for small bodies, so it must not wait for anything.
     """
 
     def __init__(
-        self, app: Any, host: str, port: int, threads: int, name: str, limit: Callable[[str], int] | None = None
-    ) -> None:
+        self, app: Any, host: str, port: int, threads: int, name: str, limit: Callable[[str], int] | None = None,
+        straight: Straight | None = None,
+    ) -> None:  # fmt: skip
         self._app = app
+        self._straight = straight
         self._limit = limit or (lambda path: DEFAULT_LIMIT)
         self._name = name
         self._threads = threads
@@ -72,7 +99,7 @@ class Listener:
         self._ready = threading.Event()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self._work: queue.SimpleQueue[tuple[dict[str, Any], Any, int] | None] = queue.SimpleQueue()
+        self._work: queue.SimpleQueue[Exchange | None] = queue.SimpleQueue()
         self._count = threading.Lock()
         self._running = 0  # requests between their head and their answer
         self._held = 0  # bytes of the budget in use
@@ -142,13 +169,15 @@ class Listener:
             body: bytes | int = b""
             if length is not None and length > limit:
                 body = 413
-            elif self._closing or self._work.qsize() > WAITING:
+            elif self._closing or self._running > WAITING:
                 body = 503
             elif length or (length is None and "transfer-encoding" in scope.headers):
                 body = await self._body(proto, length, limit)
                 held = len(body) if not isinstance(body, int) and len(body) > SMALL else 0
             if not isinstance(body, int):
-                self._work.put((_environ(scope, body, self._address), proto, held))
+                exchange = Exchange(scope, body, proto, partial(self._hold, -held, -1))
+                if held or not self._taken(exchange):
+                    self._work.put(exchange)
                 return
             with suppress(ProtocolClosed):
                 proto.response_empty(body, COME_AGAIN if body == 503 else [("Connection", "close")])
@@ -195,20 +224,29 @@ class Listener:
         self._hold(size if size > SMALL else 0)
         return b"".join(parts)
 
-    # --- answering, on threads -------------------------------------------------------------------------------------
+    # --- answering -------------------------------------------------------------------------------------------------
+
+    def _taken(self, exchange: Exchange) -> bool:
+        """Whether `straight` sees to it; what trips that is answered here."""
+        try:
+            return self._straight is not None and self._straight(exchange)
+        except Exception:
+            log.exception("a request could not be answered")
+            exchange.answer(500, [], b"")
+            return True
 
     def _answer(self) -> None:
-        while (item := self._work.get()) is not None:
-            environ, proto, held = item
-            try:
-                answer = _call(self._app, environ)
-            except Exception:
-                log.exception("a request could not be answered")
-                answer = (500, [], b"")
-            with suppress(ProtocolClosed):  # the sender has gone
-                proto.response_bytes(*answer)
-            self._hold(-held, -1)
-            del item, environ, proto, answer  # a body must not outlive its answer because a thread rests
+        """On threads: large bodies, and everything that needs the application."""
+        while (exchange := self._work.get()) is not None:
+            if not self._taken(exchange):
+                try:
+                    answer = _call(self._app, _environ(exchange.scope, exchange.body, self._address))
+                except Exception:
+                    log.exception("a request could not be answered")
+                    answer = (500, [], b"")
+                exchange.answer(*answer)
+                del answer
+            del exchange  # a body must not outlive its answer because a thread rests
 
 
 def _length(value: str | None) -> int | None:

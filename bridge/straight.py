@@ -1,15 +1,18 @@
-"""The two routes that carry nearly all traffic, with no framework between listener and handler: Flask takes a third of the
-CPU of an acknowledgement. What is not plainly one of them goes on to Flask, whose views call the same handlers.
+"""The two routes that carry nearly all traffic, with no framework between listener and handler and no thread that waits:
+Flask takes a third of the CPU of an acknowledgement, waking threads another. What is not plainly one of them goes on to
+Flask, whose views call the same handlers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from http import HTTPStatus
-from typing import Any
 
 from flask import Request, Response
+
+from bridge.errors import StoreBusy
+from bridge.http import Exchange
+from bridge.ledger.inbox import Entry, Inbox
 
 Headers = tuple[tuple[str, str], ...]
 
@@ -34,47 +37,63 @@ class Said:
     headers: Headers = ()
 
 
-Push = Callable[[Asked, str, str, str], Said]  # EHR, subscription, what follows in the path
-Webhook = Callable[[Asked, str], Said]  # app
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """Rows to be committed before `said` may be said; `busy` when they cannot be."""
+
+    rows: Sequence[Entry]
+    said: Said
+    busy: Said
+
+
+Push = Callable[[Asked, str, str, str], Said | Keep]  # EHR, subscription, what follows in the path
+Webhook = Callable[[Asked, str], Said | Keep]  # app
 
 
 class Straight:
-    """A WSGI application before another one."""
+    """What a listener asks before its application."""
 
-    def __init__(self, application: Any, push: Push, webhook: Webhook) -> None:
-        self._application, self._push, self._webhook = application, push, webhook
+    def __init__(self, inbox: Inbox, push: Push, webhook: Webhook) -> None:
+        self._inbox, self._push, self._webhook = inbox, push, webhook
 
-    def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
-        said = self._said(environ)
-        if said is None:
-            return self._application(environ, start_response)
-        headers = [("Content-Type", said.content_type), ("Content-Length", str(len(said.body))), *said.headers]
-        start_response(f"{said.status} {HTTPStatus(said.status).phrase}", headers)
-        return [said.body]
+    def __call__(self, exchange: Exchange) -> bool:
+        outcome = self._handled(exchange)
+        if outcome is None:
+            return False
+        if isinstance(outcome, Said):
+            _answer(exchange, outcome)
+            return True
+        said, busy = outcome.said, outcome.busy
+        self._inbox.submit(outcome.rows, lambda error: _answer(exchange, said if error is None else busy))
+        return True
 
-    def _said(self, environ: dict[str, Any]) -> Said | None:
-        method, path = environ["REQUEST_METHOD"], environ.get("PATH_INFO", "")
-        length = environ.get("CONTENT_LENGTH") or ""
-        if method not in ("PUT", "POST") or "//" in path or not path.isascii() or not length.isdecimal():
+    def _handled(self, exchange: Exchange) -> Said | Keep | None:
+        method, path = exchange.method, exchange.path
+        if method not in ("PUT", "POST") or "//" in path or not path.isascii():
             return None
         match path.split("/", 4):
             case ["", "ehr", ehr, subscription, *tail] if ehr and subscription:
-                return self._push(_asked(environ, method, int(length)), ehr, subscription, tail[0] if tail else "")
+                return self._push(_asked(exchange), ehr, subscription, tail[0] if tail else "")
             case ["", "whatsapp", app, "webhook"] if app and method == "POST":
-                return self._webhook(_asked(environ, method, int(length)), app)
+                return self._webhook(_asked(exchange), app)
         return None
 
 
-def _asked(environ: Mapping[str, Any], method: str, length: int) -> Asked:
-    headers = {name[5:].replace("_", "-").lower(): value for name, value in environ.items() if name[:5] == "HTTP_"}
-    content_type = environ.get("CONTENT_TYPE") or ""
-    if content_type:
-        headers["content-type"] = content_type
+def _answer(exchange: Exchange, said: Said) -> None:
+    headers = [("Content-Type", said.content_type), ("Content-Length", str(len(said.body))), *said.headers]
+    exchange.answer(said.status, headers, said.body)
 
-    def body(limit: int) -> bytes | None:
-        return None if length > limit else bytes(environ["wsgi.input"].read(length)) if length else b""
 
-    return Asked(method, headers, content_type, body)
+def _asked(exchange: Exchange) -> Asked:
+    """Equal header names are joined; an underscore in a name is dropped, it could pass for another header."""
+    headers: dict[str, str] = {}
+    for name, value in exchange.headers.items():
+        if "_" not in name:
+            headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    body = exchange.body
+    return Asked(
+        exchange.method, headers, headers.get("content-type", ""), lambda limit: None if len(body) > limit else body
+    )
 
 
 def asked_of(request: Request, read_body: Callable[[Request, int], bytes | None]) -> Asked:
@@ -83,5 +102,14 @@ def asked_of(request: Request, read_body: Callable[[Request, int], bytes | None]
     return Asked(request.method, headers, request.content_type or "", lambda limit: read_body(request, limit))
 
 
-def response(said: Said) -> Response:
+def response(inbox: Inbox, outcome: Said | Keep) -> Response:
+    """The answer as Flask gives it; this thread waits for the commit."""
+    if isinstance(outcome, Keep):
+        try:
+            inbox.append(outcome.rows)
+            said = outcome.said
+        except StoreBusy:
+            said = outcome.busy
+    else:
+        said = outcome
     return Response(said.body, status=said.status, content_type=said.content_type, headers=list(said.headers))

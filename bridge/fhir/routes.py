@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from flask import Blueprint, Response, request
 
-from bridge.errors import SignatureMismatch, StoreBusy
+from bridge.errors import SignatureMismatch
 from bridge.fhir.dialects import DIALECTS
 from bridge.fhir.door import authenticate, needs_body, split_tail
 from bridge.fhir.notification import answer, read, split
@@ -20,13 +20,14 @@ from bridge.ledger import keys
 from bridge.ledger.inbox import Entry, Inbox
 from bridge.metrics import counters
 from bridge.settings import Ehr, Settings
-from bridge.straight import Asked, Said, asked_of, response
+from bridge.straight import Asked, Keep, Said, asked_of, response
 from bridge.verified import VerifiedBody
 
 log = logging.getLogger(__name__)
 
 MAX_BODY = 5 * 1024 * 1024
 FHIR_JSON = "application/fhir+json"
+BUSY = Said(503, headers=(("Retry-After", "2"),))
 TRIPPED = "our reader broke on it: report it with this event's id"
 
 
@@ -38,13 +39,13 @@ def ehr_door(settings: Settings, inbox: Inbox) -> Blueprint:
     @door.route("/ehr/<ehr>/<subscription>/", defaults={"tail": ""}, methods=["GET", "POST", "PUT", "DELETE"])
     @door.route("/ehr/<ehr>/<subscription>/<path:tail>", methods=["GET", "POST", "PUT", "DELETE"])
     def push(ehr: str, subscription: str, tail: str) -> Response:
-        return response(pushed(settings, inbox, asked_of(request, read_body), ehr, subscription, tail))
+        return response(inbox, pushed(settings, asked_of(request, read_body), ehr, subscription, tail))
 
     return door
 
 
-def pushed(settings: Settings, inbox: Inbox, asked: Asked, ehr: str, subscription: str, tail: str) -> Said:
-    """Answer one request of an EHR."""
+def pushed(settings: Settings, asked: Asked, ehr: str, subscription: str, tail: str) -> Said | Keep:
+    """The answer to one request of an EHR, and what must be committed before it."""
     configured = settings.ehrs.get(ehr)
     if configured is None or subscription not in configured.subscriptions:
         return Said(404)
@@ -72,12 +73,7 @@ def pushed(settings: Settings, inbox: Inbox, asked: Asked, ehr: str, subscriptio
         log.exception("a push tripped the reader")
         rows = [unread(configured, subscription, push)]
         said = b""
-    try:
-        inbox.append(rows)
-    except StoreBusy as error:
-        log.warning("the EHR's door cannot commit", extra={"error": str(error)})
-        return Said(503, headers=(("Retry-After", "2"),))
-    return Said(200, said, FHIR_JSON)
+    return Keep(rows, Said(200, said, FHIR_JSON), BUSY)
 
 
 def inflated(body: bytes, encoding: str) -> bytes:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from flask import Blueprint, Response, request
 
-from bridge.errors import SignatureMismatch, StoreBusy, Unusable
+from bridge.errors import SignatureMismatch, Unusable
 from bridge.http import read_body
 from bridge.inbound.providers.cloud_api import challenge, read, verify
 from bridge.inbound.providers.updates import Message, Other, Status, Update, seen_key, to_stored
@@ -18,7 +18,7 @@ from bridge.ledger.inbox import Entry, Inbox
 from bridge.mappers.contact import canonical
 from bridge.metrics import counters
 from bridge.settings import Number, Settings
-from bridge.straight import Asked, Said, asked_of, response
+from bridge.straight import Asked, Keep, Said, asked_of, response
 from bridge.verified import VerifiedBody
 
 log = logging.getLogger(__name__)
@@ -45,13 +45,13 @@ def whatsapp_door(settings: Settings, inbox: Inbox) -> Blueprint:
 
     @door.post("/whatsapp/<app>/webhook")
     def webhook(app: str) -> Response:
-        return response(posted(settings, inbox, asked_of(request, read_body), app))
+        return response(inbox, posted(settings, asked_of(request, read_body), app))
 
     return door
 
 
-def posted(settings: Settings, inbox: Inbox, asked: Asked, app: str) -> Said:
-    """Answer one webhook."""
+def posted(settings: Settings, asked: Asked, app: str) -> Said | Keep:
+    """The answer to one webhook, and what must be committed before it."""
     configured = settings.apps.get(app)
     if configured is None:
         return Said(404)
@@ -70,12 +70,7 @@ def posted(settings: Settings, inbox: Inbox, asked: Asked, app: str) -> Said:
     except Exception:  # a body that trips us would come again for days: it is kept, and shown
         log.exception("a webhook tripped the reader")
         rows = [unread(app, verified, TRIPPED)]
-    try:
-        inbox.append(rows)
-    except StoreBusy as error:
-        log.warning("WhatsApp's door cannot commit", extra={"error": str(error)})
-        return Said(503)
-    return Said(200)
+    return Keep(rows, Said(200), Said(503))
 
 
 def unread(app: str, body: VerifiedBody, reason: str) -> Entry:

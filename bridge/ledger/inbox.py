@@ -1,14 +1,17 @@
 """The one door into the ledger: many requests, one commit, and nobody is answered before it.
 
-A request thread hashes and encrypts its own rows, then waits; one writer thread takes what waits, drops what the
-sender has sent before (`seen`), and commits all of it at once.
+Who brings a request hashes and encrypts its rows; one writer thread takes what waits, drops what the sender has sent
+before (`seen`), commits all of it at once, and says so to everyone who brought something. Nobody's thread waits.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import queue
 import threading
+import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
@@ -27,6 +30,7 @@ log = logging.getLogger(__name__)
 MAX_ROWS = 2000  # of one commit: bounds how long the write connection is held
 WAIT = 8.0  # seconds a door waits for its commit before it answers 503
 POISON = "the store does not take it: report it with this event's id"
+TICK = 0.5  # seconds between looks at who has waited too long
 CHUNK = 300  # rows of one multi-row statement: SQLite allows 32,766 parameters
 
 
@@ -52,19 +56,26 @@ _COLUMNS = (
 _values = itemgetter(*_COLUMNS)
 
 
-def _taken() -> threading.Lock:
-    """A bare lock in place of an Event: a door takes and frees thousands of them a second."""
-    lock = threading.Lock()
-    lock.acquire()
-    return lock
+Done = Callable[[BaseException | None], None]
 
 
 @dataclass(slots=True)
 class _Request:
     rows: list[dict[str, object]]
     seen: list[tuple[str, bytes] | None]
-    waits: threading.Lock = field(default_factory=_taken)  # released when it is durable, or has failed
-    error: BaseException | None = None
+    done: Done | None = None  # told once: None when it is durable, else what came between
+    until: float = math.inf  # monotonic seconds: later than this nobody waits for it
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def settle(self, error: BaseException | None) -> None:
+        """Tell whoever waits; who comes second (the writer, or the clock) says nothing."""
+        with self.lock:
+            done, self.done = self.done, None
+        if done is None:
+            return
+        if error is None:
+            faults.point("after_commit_before_answer")
+        done(error)
 
 
 class Inbox:
@@ -79,37 +90,59 @@ class Inbox:
         self.config_version = config_version
         self._committed = committed
         self._queue: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
+        self._waiting: deque[_Request] = deque()  # in the order they came, so in the order their time is up
         self._thread = threading.Thread(target=self._run, name="inbox-writer", daemon=True)
+        self._watch = threading.Thread(target=self._look_at_the_clock, name="inbox-clock", daemon=True)
+        self._stopped = threading.Event()
         self._open = True
 
     def start(self) -> None:
         self._thread.start()
+        self._watch.start()
 
     def stop(self) -> None:
         """Finish what waits, refuse what comes."""
         self._open = False
         self._queue.put(None)
         self._thread.join(WAIT)
+        self._stopped.set()
 
     def say_version(self, config_version: str) -> None:
         """What rows are stamped with from now on: the configuration was changed while we run."""
         self.config_version = config_version
+
+    def submit(self, entries: Sequence[Entry], done: Done) -> None:
+        """Have every entry committed; `done` is called once, from another thread, with None when they are durable, or with
+        what came between: the sender is told to come again. It must not wait for anything."""
+        if not self._open:
+            done(StoreBusy("the engine is shutting down"))
+            return
+        request = self._prepare(entries)
+        request.done, request.until = done, time.monotonic() + WAIT
+        faults.point("door_before_commit")
+        self._waiting.append(request)
+        self._queue.put(request)
 
     def append(self, entries: Sequence[Entry]) -> None:
         """Returns when every entry is durable.
 
         Raises: StoreBusy when that could not be had in time; the caller answers 503.
         """
-        if not self._open:
-            raise StoreBusy("the engine is shutting down")
-        request = self._prepare(entries)
-        faults.point("door_before_commit")
-        self._queue.put(request)
-        if not request.waits.acquire(timeout=WAIT):
-            raise StoreBusy(f"no commit within {WAIT:g} s")
-        if request.error is not None:
-            raise StoreBusy(type(request.error).__name__) from request.error
-        faults.point("after_commit_before_answer")
+        ended: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+        self.submit(entries, ended.put)
+        try:
+            error = ended.get(timeout=WAIT)
+        except queue.Empty:
+            raise StoreBusy(f"no commit within {WAIT:g} s") from None
+        if error is not None:
+            raise StoreBusy(str(error) if isinstance(error, StoreBusy) else type(error).__name__) from error
+
+    def _look_at_the_clock(self) -> None:
+        """A store that hangs keeps the writer; those who wait are told in time all the same."""
+        while not self._stopped.wait(TICK) or self._waiting:
+            now = math.inf if self._stopped.is_set() else time.monotonic()
+            while self._waiting and (self._waiting[0].done is None or self._waiting[0].until <= now):
+                self._waiting.popleft().settle(StoreBusy(f"no commit within {WAIT:g} s"))
 
     def _prepare(self, entries: Sequence[Entry]) -> _Request:
         now = self._store.now()
@@ -180,12 +213,11 @@ class Inbox:
             if len(batch) == 1 and _to_blame(error) and self._commit_by_row(batch[0]):
                 return
             for request in batch:
-                request.error = error
-                request.waits.release()
+                request.settle(error)
             return
-        for request in batch:
-            request.waits.release()
         self._committed()
+        for request in batch:
+            request.settle(None)
 
     def _commit_by_row(self, request: _Request) -> bool:
         """A request that the store takes in no other way: row by row, and the one that fails becomes unusable."""
@@ -207,8 +239,8 @@ class Inbox:
                     log.warning("a row could not be stored", extra={"error": type(error).__name__})
                     if attempt is plain or not _to_blame(error):
                         return False
-        request.waits.release()
         self._committed()
+        request.settle(None)
         return True
 
     def _write(self, connection: Connection, batch: list[_Request]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -210,6 +211,27 @@ def test_nobody_waits_for_ever(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) 
     door = Inbox(ledger.store, ledger.crypto, ledger.ids, "config", lambda: None)  # never started: a stuck writer
     with pytest.raises(StoreBusy):
         door.append([entry()])
+
+
+def test_who_waits_without_a_thread_is_told_by_the_clock_and_only_once(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The writer hangs in a commit; the sender is told to come again in time, and not a second time when it is done."""
+    monkeypatch.setattr(module, "WAIT", 0.2)
+    monkeypatch.setattr(module, "TICK", 0.02)
+    door = Inbox(ledger.store, ledger.crypto, ledger.ids, "config", lambda: None)
+    told: list[BaseException | None] = []
+    with ledger.store.write():  # what keeps SQLite's writer
+        if ledger.store.dialect != "sqlite":
+            monkeypatch.setattr(door, "_commit", lambda batch: threading.Event().wait(0.6))
+        door.start()
+        door.submit([entry()], told.append)
+        deadline = time.monotonic() + 5
+        while not told and time.monotonic() < deadline:
+            time.sleep(0.01)
+    assert [type(error) for error in told] == [StoreBusy]
+    door.stop()
+    assert len(told) == 1
 
 
 def test_two_nodes_with_the_same_keys(pg: Ledger) -> None:
