@@ -6,7 +6,7 @@ Superseding rolls back: news not gone yet is superseded, and the event is comput
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -40,6 +40,7 @@ from bridge.mappers.render import Skip
 
 OURS = "urn:bridge:"  # systems of the identifiers we write
 REMINDER = "appointment.reminder"
+Decided = tuple[str, str, datetime, datetime | None, datetime | None]  # purpose, decision, when, valid from, until
 NOT_ARMED = "reminder "  # begins the reason for a reminder that is not armed: no news is lost by that
 
 __all__ = ["Change", "News", "Snapshot", "as_raw"]
@@ -126,11 +127,14 @@ class News:
         site, group = self._site, change.group
         settings = site.settings
         subject = truth.projection.subject
+        if held is not None and held.subject not in (None, subject):  # it turned out to be somebody else's
+            before = self._person_id(change, group.ehr, held.subject)
+            self._decided(change, before, [(purpose, "silent", site.now(), None, None) for purpose in held.purposes])
+            held = None
         if subject is None:
             return
         person_id = self._person_id(change, group.ehr, subject)
-        business = site.clock.now_us()
-        rows: list[tuple[str, str, datetime, datetime | None, datetime | None]]
+        rows: list[Decided]
         if truth.raw is None:
             rows = [(purpose, "silent", site.now(), None, None) for purpose in truth.projection.purposes]
         else:
@@ -147,13 +151,18 @@ class News:
         named = {row[0] for row in rows}
         dropped = set(held.purposes) - named if held is not None else set()
         rows += [(purpose, "silent", site.now(), None, None) for purpose in sorted(dropped)]
+        self._decided(change, person_id, rows)
+
+    def _decided(self, change: Change, person_id: int, rows: Iterable[Decided]) -> None:
+        """What a Consent says of one person, in the words of the ledger."""
+        group = change.group
         for purpose, decision, at, start, end in rows:
             change.consents.append({
-                "id": site.ids(), "person_id": person_id, "purpose": purpose, "decision": decision,
+                "id": self._site.ids(), "person_id": person_id, "purpose": purpose, "decision": decision,
                 "decided_at": to_us(at), "source": "ehr", "ref_key": group.key,
                 "valid_from": to_us(start) if start is not None else None,
                 "valid_until": to_us(end) if end is not None else None,
-                "evidence": clear_reference(group.reference), "recorded_at": business,
+                "evidence": clear_reference(group.reference), "recorded_at": self._site.clock.now_us(),
             })  # fmt: skip
 
     def _person_id(self, change: Change, ehr: str, reference: str) -> int:
@@ -234,7 +243,9 @@ class News:
         """Messages about one patient: news unless `silent` (prime, our own doing), and reminders."""
         resource, site, ehr = RESOURCES[kind], self._site, change.group.ehr
         now = resource.seen_by(truth.projection, patient)
-        promised = kind == "Appointment" and now is not None and now.status in PROMISED
+        if now is None:
+            return  # it turned out to be somebody else's: of that nobody can be told kindly
+        promised = kind == "Appointment" and now.status in PROMISED
         mappings = site.content.mappings
         reminding = mappings.for_event(REMINDER) if promised else ()
         told_somebody = any(row.patient_id is not None for row in snapshot.messages) or (
