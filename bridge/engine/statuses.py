@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import bindparam, func, or_, select, update
+from sqlalchemy import BigInteger, bindparam, func, literal, or_, select, update
 
 from bridge.engine import persons, projections
 from bridge.engine.fates import Fate, settle
@@ -169,7 +169,11 @@ class Statuses:
                 connection.execute(
                     update(inbox)
                     .where(inbox.c.id.in_(early), inbox.c.fate.is_(None))
-                    .values(reason="names no message of ours yet", next_try=now + 2 * SECOND, tries=inbox.c.tries + 1)
+                    .values(
+                        reason="names no message of ours yet",
+                        next_try=now + (literal(2 * SECOND, BigInteger).op("<<")(inbox.c.tries)),  # 2, 4, 8 … s
+                        tries=inbox.c.tries + 1,
+                    )
                 )
             faults.point("status_before_commit")
         faults.point("status_after_commit")
