@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import secrets
@@ -9,19 +10,24 @@ from functools import partial
 
 from flask import Flask, Response
 from sqlalchemy import update
+from sqlalchemy.exc import SQLAlchemyError
 
 from bridge.console.app import console_app
+from bridge.console.readiness import health_app
 from bridge.control import Control
 from bridge.engine.apply import Applier
 from bridge.engine.calendar import Calendar
 from bridge.engine.content import load_content
+from bridge.engine.presence import Presence
 from bridge.engine.prime import Primer
 from bridge.engine.pump import Pump
 from bridge.engine.reads import Reader
 from bridge.engine.recorded import Recorded
 from bridge.engine.reload import Reloader
 from bridge.engine.site import Site
+from bridge.engine.writes import WORKERS as WRITE_WORKERS
 from bridge.engine.writes import Writer
+from bridge.errors import RolesRefused, StoreLocked
 from bridge.fhir.client import EhrClient
 from bridge.fhir.routes import MAX_BODY as EHR_BODY
 from bridge.fhir.routes import ehr_door, pushed
@@ -38,30 +44,53 @@ from bridge.ledger.store import Store
 from bridge.ledger.tables import write
 from bridge.outbound.record import take_over
 from bridge.outbound.sender import Sender
-from bridge.settings import Settings
+from bridge.roles import ALL, READS_EHR, ordered
+from bridge.settings import HostPort, Settings
 from bridge.straight import Straight
 
 log = logging.getLogger(__name__)
 
 DOOR_THREADS = 8  # for what does not go straight to the group commit: large bodies, odd paths
 CONSOLE_THREADS = 4
+HEALTH_THREADS = 2
+ENGINE = "engine"  # lock and socket in the data folder; with roles: engine-doors, engine-apply-pump, engine-send-2 …
+PROCESSES = 64  # of one data folder and one set of roles
+# PostgreSQL connections that a role's threads may hold at once; `write` has its pool of threads for each EHR beside
+POOL = {"doors": 1, "apply": 2, "pump": 2, "send": 1, "write": 1, "console": CONSOLE_THREADS}
+POOL_ALWAYS = 3  # sign of life, control socket, health
 
 
 class Engine:
-    """One engine process: doors, loops, console."""
+    """One engine process: doors, loops, console, or those of its roles."""
 
-    def __init__(self, settings: Settings, *, clock: Clock | None = None) -> None:
-        """Takes the store's lock and brings its schema up to date; starts nothing.
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        clock: Clock | None = None,
+        roles: frozenset[str] = ALL,
+        health: HostPort | None = None,
+    ) -> None:
+        """Takes a lock in the data folder and brings the schema up to date; starts nothing.
 
-        Raises: Refused, StoreLocked.
+        Args:
+            roles: what this process does; fewer than all only on PostgreSQL.
+            health: where a process that has no console answers `/healthz`, `/readyz` and `/metrics`.
+
+        Raises: Refused, RolesRefused, StoreLocked.
         """
+        if roles != ALL and settings.store.sqlite:
+            raise RolesRefused("SQLite has one engine process, with all roles: leave --roles out, or use PostgreSQL")
         self.settings = settings
+        self.roles = roles
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        store = Store(settings.store.url)
-        store.lock(settings.data_dir)  # PostgreSQL too: the node's name lies there, and a name has one life at a time
+        store = Store(settings.store.url, pool=connections(settings, roles))
+        name = _lock(store, settings, roles)  # PostgreSQL too: a node's name lies there, and has one life at a time
         migrate(store)
-        self.site = make_site(settings, store, clock=clock)
+        self.site = make_site(settings, store, clock=clock, roles=roles, node=_node(settings, name))
         site = self.site
+        self.presence = Presence(store, site.node, roles, site.vitals.sick)
+        site.share, site.nodes = self.presence.share, self.presence.nodes
         self.inbox = Inbox(store, site.crypto, site.ids, site.content.version, site.wake_apply.set)
         self.reader = Reader(site.clients, store.now, lambda: self.applier.answered())  # noqa: PLW0108  it is made below
         self.applier = Applier(site, self.reader)
@@ -70,43 +99,72 @@ class Engine:
         self.sender = Sender(
             settings, store, site.crypto, site.ids, site.clock, site.node, site.quiet_until, Recorded(site)
         )
-        site.wake_sender = self.sender.wake
-        self.doors = Listener(
-            doors_app(settings, self.inbox),
-            settings.listen.doors.host,
-            settings.listen.doors.port,
-            DOOR_THREADS,
-            "doors",
-            body_limit,
-            Straight(self.inbox, partial(pushed, settings), partial(posted, settings)),
-        )
-        self.console = Listener(
-            console_app(site), settings.listen.console.host, settings.listen.console.port, CONSOLE_THREADS, "console"
-        )
+        if "send" in roles:
+            site.wake_sender = self.sender.wake
+        self.sender.beat = partial(site.vitals.beat, "sender")
+        self.doors, self.console = self._doors(), self._console(health)
         self.calendar = Calendar(site)
         self.reloader = Reloader(site, self.inbox.say_version)
         self.primer = Primer(site, self.reader, self.applier)
         self.control = Control(
             site,
-            settings.data_dir / "engine.sock",
-            {"prime.start": self.primer.start, "prime.status": self.primer.status},
+            settings.data_dir / f"{name}.sock",
+            {"prime.start": self.primer.start, "prime.status": self.primer.status} if "apply" in roles else None,
         )
+
+    def _doors(self) -> Listener | None:
+        if "doors" not in self.roles:
+            return None
+        settings, place = self.settings, self.settings.listen.doors
+        return Listener(
+            doors_app(settings, self.inbox),
+            place.host,
+            place.port,
+            DOOR_THREADS,
+            "doors",
+            body_limit,
+            Straight(self.inbox, partial(pushed, settings), partial(posted, settings)),
+        )
+
+    def _console(self, health: HostPort | None) -> Listener | None:
+        if "console" in self.roles:
+            place = self.settings.listen.console
+            return Listener(console_app(self.site), place.host, place.port, CONSOLE_THREADS, "console")
+        if health is not None:
+            return Listener(health_app(self.site), health.host, health.port, HEALTH_THREADS, "health")
+        return None
 
     def start(self) -> None:
         """Everything runs when this returns; the doors last."""
+        watch, roles = self.site.vitals.watch, self.roles
         self._take_over()
-        self.inbox.start()
-        self.sender.start()
-        self.applier.start()
-        self.writer.start()
-        self.pump.start()
+        self.presence.start()
+        if self.presence.shared:
+            watch("presence", "", rounds=False)
+        if "doors" in roles:
+            self.inbox.start()
+            watch("inbox-writer", "doors", rounds=False)
+        for name, role, loop in (
+            ("sender", "send", self.sender),
+            ("apply", "apply", self.applier),
+            ("writes", "write", self.writer),
+            ("pump", "pump", self.pump),
+        ):
+            if role in roles:
+                loop.start()
+                watch(name, role)
         self.control.start()
-        self.console.start()
-        self.doors.start()
-        self.primer.resume()
-        self.calendar.start()
+        if self.console is not None:
+            self.console.start()
+        if self.doors is not None:
+            self.doors.start()
+            watch("doors", "doors", rounds=False)
+        if "apply" in roles:
+            self.primer.resume()
+        if "pump" in roles:
+            self.calendar.start()
         self.reloader.start()
-        log.info("engine started", extra={"node": self.site.node})
+        log.info("engine started", extra={"node": self.site.node, "roles": ",".join(ordered(roles))})
 
     def _take_over(self) -> None:
         """What an earlier life of this node held is free at once: it is dead, we have its name."""
@@ -121,39 +179,87 @@ class Engine:
 
     def stop(self) -> None:
         """SIGTERM: doors close, sends in flight end or are taken back, leases are freed."""
-        site = self.site
-        self.doors.stop()
-        self.inbox.stop()
-        self.sender.stop()
+        site, roles = self.site, self.roles
+        if self.doors is not None:
+            self.doors.stop()
+            self.inbox.stop()
+        if "send" in roles:
+            self.sender.stop()
         site.stopping.set()
-        for loop in (self.reloader, self.calendar, self.primer, self.applier, self.pump, self.writer):
-            loop.stop()
+        for role, loop in (
+            ("", self.reloader),
+            ("pump", self.calendar),
+            ("apply", self.primer),
+            ("apply", self.applier),
+            ("pump", self.pump),
+            ("write", self.writer),
+        ):
+            if not role or role in roles:
+                loop.stop()
         self.reader.stop()
-        self.console.stop()
+        self.presence.stop()
+        if self.console is not None:
+            self.console.stop()
         self.control.stop()
-        with site.store.write() as connection:
-            lanes.forget_node(connection, site.node)
+        try:
+            with site.store.write() as connection:
+                lanes.forget_node(connection, site.node)
+        except SQLAlchemyError as error:  # they end by themselves, or with this node's next life
+            log.warning("leases could not be freed", extra={"error": type(error).__name__})
         site.store.close()
         log.info("engine stopped", extra={"node": site.node})
 
 
-def make_site(settings: Settings, store: Store, *, clock: Clock | None = None) -> Site:
+def connections(settings: Settings, roles: frozenset[str]) -> int:
+    """How many connections to PostgreSQL a process with these roles keeps when all its threads are at work."""
+    ehrs = WRITE_WORKERS * len(settings.ehrs) if "write" in roles else 0
+    return sum(POOL[role] for role in roles) + ehrs + POOL_ALWAYS
+
+
+def make_site(
+    settings: Settings,
+    store: Store,
+    *,
+    clock: Clock | None = None,
+    roles: frozenset[str] = ALL,
+    node: str | None = None,
+) -> Site:
     """What loops and operations share, around an open store. Raises: Refused."""
+    readable = settings.ehrs if roles & READS_EHR else {}
     return Site(
         settings=settings,
         store=store,
         crypto=Crypto(settings.security.data_keys, settings.security.index_key),
         ids=Ids(),
         clock=clock or Clock(),
-        node=_node(settings),
+        node=node or _node(settings, ENGINE),
         content=load_content(settings),
-        clients={key: EhrClient(ehr) for key, ehr in settings.ehrs.items() if ehr.base_url},
+        clients={key: EhrClient(ehr) for key, ehr in readable.items() if ehr.base_url},
+        roles=roles,
     )
 
 
-def _node(settings: Settings) -> str:
+def _lock(store: Store, settings: Settings, roles: frozenset[str]) -> str:
+    """What this process's lock, name and socket are called. Several processes with the same roles may run from one folder:
+    each takes the first name whose last life is over.
+
+    Raises: StoreLocked.
+    """
+    if roles == ALL:
+        store.lock(settings.data_dir, ENGINE)
+        return ENGINE
+    base = f"{ENGINE}-{'-'.join(ordered(roles))}"
+    for n in range(1, PROCESSES + 1):
+        name = base if n == 1 else f"{base}-{n}"
+        with contextlib.suppress(StoreLocked):
+            store.lock(settings.data_dir, name)
+            return name
+    raise StoreLocked(f"{PROCESSES} processes with these roles run from {settings.data_dir}")
+
+
+def _node(settings: Settings, name: str) -> str:
     """This node's name, kept in the data folder so that its next life can end its last one's leases."""
-    path = settings.data_dir / "node"
+    path = settings.data_dir / ("node" if name == ENGINE else f"{name}.node")
     if not path.exists():
         path.write_text(secrets.token_hex(6), encoding="ascii")
     return path.read_text(encoding="ascii").strip()

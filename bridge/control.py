@@ -18,7 +18,7 @@ from typing import Any
 from bridge import errors
 from bridge.engine.operations import OPERATIONS
 from bridge.engine.site import Site
-from bridge.errors import BridgeError
+from bridge.errors import BridgeError, NotThisProcess
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +81,8 @@ class Control:
             return self._push(float(arguments["seconds"]))
         if verb in self._further:
             return self._further[verb](**arguments)
+        if verb not in OPERATIONS:
+            raise NotThisProcess("this process has not the role for it")
         return OPERATIONS[verb](self._site, **arguments)
 
     def _push(self, seconds: float) -> str:
@@ -89,6 +91,22 @@ class Control:
         now = self._site.clock.push(timedelta(seconds=seconds))
         self._site.wake_pump.set()
         return now.isoformat()
+
+
+def ask_any(data_dir: Path, verb: str, **arguments: Any) -> Any:
+    """Ask the running engine of a data folder; where its roles are spread over processes, the first that can.
+
+    Raises: BridgeError with its answer, NotThisProcess; FileNotFoundError: none runs.
+    """
+    beside: NotThisProcess | None = None
+    for path in sorted(data_dir.glob("engine*.sock"), key=lambda each: (len(each.name), each.name)):
+        try:
+            return ask(path, verb, **arguments)
+        except (FileNotFoundError, ConnectionRefusedError):
+            continue  # it died, or just stopped
+        except NotThisProcess as error:
+            beside = error
+    raise beside or FileNotFoundError(str(data_dir))
 
 
 def ask(path: Path, verb: str, **arguments: Any) -> Any:

@@ -98,6 +98,18 @@ class StoreLocked(BridgeError):
     remedy = "Stop the other engine, or give this one another data folder."
 
 
+class NotThisProcess(BridgeError):
+    """A verb that needs a role which no running process of this data folder has."""
+
+    remedy = "Ask beside a process that has the role: `bridge prime` needs `apply`."
+
+
+class RolesRefused(BridgeError):
+    """`--roles` that this store cannot have, or that nothing is called."""
+
+    remedy = "`bridge serve --help` lists the roles; a store on SQLite has one engine process with all of them."
+
+
 class StoreMissing(BridgeError):
     """There is no ledger to look into, or not in the form this version reads."""
 

@@ -5,7 +5,7 @@ Every field's meaning is the description of its key in `settings_schema.json`; c
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import time, timedelta
 from pathlib import Path
@@ -232,19 +232,22 @@ class Settings:
         return content_path(self.config_dir, name)
 
 
-def load_settings(path: Path, environ: Mapping[str, str]) -> Settings:
+def load_settings(
+    path: Path, environ: Mapping[str, str], needed: Callable[[tuple[str | int, ...]], bool] = lambda path: True
+) -> Settings:
     """Read and check a configuration.
 
     Args:
         path: a bridge.yaml; `${file:…}` and the other files of the configuration are looked up from its folder.
         environ: where `${env:NAME}` is looked up.
+        needed: whether the secret at this place of the document must be there; one that nobody uses may be missing.
 
     Raises:
         Refused: everything that is wrong, missing secrets by name included, each at its place.
     """
     from bridge.settings_reader import read_settings  # late: ruamel and jsonschema, which `bridge --help` need not pay
 
-    return read_settings(path, environ)
+    return read_settings(path, environ, needed)
 
 
 def shipped_config() -> Path:

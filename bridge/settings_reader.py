@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import time, timedelta
 from pathlib import Path
@@ -65,7 +65,9 @@ def schema() -> dict[str, Any]:
     return loaded
 
 
-def read_settings(path: Path, environ: Mapping[str, str]) -> Settings:
+def read_settings(
+    path: Path, environ: Mapping[str, str], needed: Callable[[Step], bool] = lambda path: True
+) -> Settings:
     """See `bridge.settings.load_settings`."""
     try:
         text = path.read_text("utf-8")
@@ -77,10 +79,10 @@ def read_settings(path: Path, environ: Mapping[str, str]) -> Settings:
     if not isinstance(doc.data, dict):
         raise Refused([doc.problem((), "BR010", "this should be a mapping of the sections, like site: and store:")])
     problems = check_schema(doc, schema())
-    resolver = _Resolver(doc, path.parent, environ)
+    resolver = _Resolver(doc, path.parent, environ, needed)
     data = resolver.resolved(doc.data, ())
     problems += resolver.problems
-    placed = {(problem.line, problem.column) for problem in problems}
+    placed = {(problem.line, problem.column) for problem in problems} | resolver.left_out
     beyond = [problem for problem in beyond_schema(doc, data) if (problem.line, problem.column) not in placed]
     problems = sorted(problems + beyond, key=lambda problem: (problem.line, problem.column, problem.code))
     if problems:
@@ -104,9 +106,10 @@ def config_version(path: Path) -> str:
 class _Resolver:
     """Puts the values in the place of `${env:NAME}` and `${file:path}`."""
 
-    def __init__(self, doc: Document, folder: Path, environ: Mapping[str, str]) -> None:
-        self.doc, self.folder, self.environ = doc, folder, environ
+    def __init__(self, doc: Document, folder: Path, environ: Mapping[str, str], needed: Callable[[Step], bool]) -> None:
+        self.doc, self.folder, self.environ, self.needed = doc, folder, environ, needed
         self.problems: list[Problem] = []
+        self.left_out: set[tuple[int, int]] = set()  # where what is missing is missed by nobody: the reference stays
 
     def resolved(self, value: Any, path: Step) -> Any:
         if isinstance(value, dict):
@@ -124,17 +127,23 @@ class _Resolver:
             if value := self.environ.get(name, ""):
                 return quote(value, safe="") if quoted else value
             state = "is empty" if name in self.environ else "is not set"
-            self.problems.append(self.doc.problem(path, "BR031", f"the environment variable {name} {state}"))
+            self._missing(path, "BR031", f"the environment variable {name} {state}")
             return found.group()
         try:
             value = (self.folder / name).read_text("utf-8").rstrip("\r\n")
         except (OSError, UnicodeDecodeError, ValueError):
-            self.problems.append(self.doc.problem(path, "BR032", f"the file {name} cannot be read"))
+            self._missing(path, "BR032", f"the file {name} cannot be read")
             return found.group()
         if not value:
-            self.problems.append(self.doc.problem(path, "BR032", f"the file {name} is empty"))
+            self._missing(path, "BR032", f"the file {name} is empty")
             return found.group()
         return quote(value, safe="") if quoted else value
+
+    def _missing(self, path: Step, code: str, told: str) -> None:
+        if self.needed(path):
+            self.problems.append(self.doc.problem(path, code, told))
+        else:
+            self.left_out.add(self.doc.position(path))
 
 
 def _masked(doc: Document, problems: list[Problem]) -> list[Problem]:

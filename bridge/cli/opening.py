@@ -16,7 +16,7 @@ import typer
 from sqlalchemy.engine import make_url
 
 from bridge.cli import REFUSED
-from bridge.control import ask
+from bridge.control import ask_any
 from bridge.errors import EngineNotRunning, StoreMissing
 from bridge.ledger.clock import to_us
 from bridge.ledger.schema import HEAD, current
@@ -60,8 +60,8 @@ def changing(config: Path, verb: str, **arguments: Any) -> Any:
     """
     settings = load_settings(config, os.environ)
     try:
-        return ask(settings.data_dir / "engine.sock", verb, **arguments)
-    except (FileNotFoundError, ConnectionRefusedError):
+        return ask_any(settings.data_dir, verb, **arguments)
+    except FileNotFoundError:
         pass
     from bridge.app import make_site  # late: only where no engine runs
     from bridge.engine.operations import OPERATIONS
@@ -84,8 +84,8 @@ def running(config: Path, verb: str, **arguments: Any) -> Any:
     """
     settings = load_settings(config, os.environ)
     try:
-        return ask(settings.data_dir / "engine.sock", verb, **arguments)
-    except (FileNotFoundError, ConnectionRefusedError):
+        return ask_any(settings.data_dir, verb, **arguments)
+    except FileNotFoundError:
         raise EngineNotRunning("no engine answers in the data folder") from None
 
 

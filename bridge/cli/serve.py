@@ -8,21 +8,40 @@ import gc
 import json
 import logging
 import os
+import re
 import signal
 import sys
 import threading
 from types import TracebackType
-from typing import Any
+from typing import Annotated, Any
 
-from bridge.cli import DEFAULT_CONFIG, ConfigOption
-from bridge.settings import load_settings
+import typer
+
+from bridge import roles
+from bridge.cli import DEFAULT_CONFIG, REFUSED, ConfigOption
+from bridge.errors import RolesRefused
+from bridge.settings import HostPort, load_settings
 
 # Only these keys of a log record are printed beside its phrase: ids and figures. Everything else stays out.
-KEYS = ("cause", "node", "error", "event", "events", "message_id", "subject", "requests", "ehr", "type", "write")
+KEYS = (
+    "cause",
+    "node",
+    "error",
+    "event",
+    "events",
+    "message_id",
+    "subject",
+    "requests",
+    "ehr",
+    "type",
+    "write",
+    "roles",
+)
 
 
 FLASK = ("bridge.doors", "bridge.console")  # its loggers bear our applications' names, its words are its own
 ARENA_MAX = -8  # M_ARENA_MAX of malloc.h
+_PLACE = re.compile(r"(.+):(\d{1,5})")
 
 
 class _Lines(logging.Formatter):
@@ -73,15 +92,53 @@ def few_arenas() -> None:
         ctypes.CDLL(None).mallopt(ARENA_MAX, 2)
 
 
-def serve(config: ConfigOption = DEFAULT_CONFIG) -> None:
-    """Run the engine: doors, loops, console."""
+def _asked(named: str, health: str) -> tuple[frozenset[str], HostPort | None]:
+    """The roles and the place of health that the command line names; what it cannot mean ends here."""
+    try:
+        mine = roles.parse(named)
+    except ValueError as error:
+        print(f"--roles: {error}", file=sys.stderr)
+        raise typer.Exit(REFUSED) from None
+    found = _PLACE.fullmatch(health)
+    if health and found is None:
+        print("--health: give HOST:PORT, such as 127.0.0.1:8702", file=sys.stderr)
+        raise typer.Exit(REFUSED)
+    return mine, HostPort(found.group(1).strip("[]"), int(found.group(2))) if found is not None else None
+
+
+def serve(
+    config: ConfigOption = DEFAULT_CONFIG,
+    named: Annotated[
+        str,
+        typer.Option(
+            "--roles",
+            envvar="BRIDGE_ROLES",
+            help=f"What this process does, with commas: {', '.join(roles.ROLES)}. Fewer than all: PostgreSQL only.",
+            show_default="all",
+        ),
+    ] = ",".join(roles.ROLES),
+    health: Annotated[
+        str,
+        typer.Option(
+            envvar="BRIDGE_HEALTH",
+            help="HOST:PORT where a process without the console answers /healthz, /readyz and /metrics.",
+            show_default=False,
+        ),
+    ] = "",
+) -> None:
+    """Run the engine until SIGTERM: doors, loops, console, or what --roles names of it."""
+    mine, place = _asked(named, health)
     gc.disable()  # until all is loaded: a thousand modules make no garbage, and looking for it takes a tenth of the start
     set_up_logging()
     few_arenas()
-    settings = load_settings(config, os.environ)
+    settings = load_settings(config, os.environ, lambda path: roles.needed(path, mine))
     from bridge.app import Engine  # late: a refused config answers at once
 
-    engine = Engine(settings)
+    try:
+        engine = Engine(settings, roles=mine, health=place)
+    except RolesRefused as error:
+        print(f"--roles: {error}", file=sys.stderr)
+        raise typer.Exit(REFUSED) from None
     stop = threading.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda *_: stop.set())
@@ -93,9 +150,10 @@ def serve(config: ConfigOption = DEFAULT_CONFIG) -> None:
         json.dumps(
             {
                 "ready": True,
-                "doors": f"http://{settings.listen.doors}",
-                "console": f"http://{settings.listen.console}",
+                "roles": roles.ordered(mine),
             }
+            | ({"doors": f"http://{settings.listen.doors}"} if "doors" in mine else {})
+            | ({"console": f"http://{settings.listen.console}"} if "console" in mine else {})
         ),
         flush=True,
     )

@@ -47,6 +47,7 @@ class Accounts:
             rows = connection.execute(
                 select(inbox.c.id, inbox.c.body, inbox.c.key_id)
                 .where(inbox.c.fate.is_(None), inbox.c.kind == "account")
+                .where(*site.share("apply").mine(None, inbox.c.id))
                 .order_by(inbox.c.id)
                 .limit(limit)
             ).all()

@@ -89,6 +89,7 @@ class Applier:
         while not site.stopping.is_set():
             site.stopping.wait(max(0.0, begun + ROUND - time.monotonic()))
             begun = time.monotonic()
+            site.vitals.beat("apply")
             site.wake_apply.clear()
             if not self.once():
                 site.wake_apply.wait(IDLE)
@@ -173,6 +174,7 @@ class Applier:
             return []
         with self._site.store.read() as connection:
             due = or_(inbox.c.next_try.is_(None), inbox.c.next_try <= now)
+            ours = self._site.share("apply").mine(inbox.c.key, inbox.c.id)
             chosen: list[int] = []
             taken: set[str] = set()
             # a query per kind: each walks its part of the index in order and stops, where both together would be sorted
@@ -185,6 +187,7 @@ class Applier:
                         inbox.c.fate.is_(None),
                         inbox.c.kind == kind,
                         due,
+                        *ours,
                         *([inbox.c.source.not_in([f"ehr:{ehr}" for ehr in full])] if full else []),
                     )
                     .order_by(inbox.c.id)
@@ -340,6 +343,7 @@ class Applier:
         try:
             done = self._commit(changes)
         except Exception as error:
+            self._braking.lost()
             if passing(error):  # a deadlock, a lost connection: nobody's event is to blame, all are tried again
                 raise
             if len(changes) > 1:

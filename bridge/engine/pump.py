@@ -62,6 +62,7 @@ class Pump:
     def _run(self) -> None:
         site = self._site
         while not site.stopping.is_set():
+            site.vitals.beat("pump")
             site.wake_pump.clear()
             try:
                 busy = self.once()
@@ -89,6 +90,7 @@ class Pump:
                 or_(outbox_table.c.retry_at.is_(None), outbox_table.c.retry_at <= now),
             )
             braked = connection.execute(select(mark.c.key).where(mark.c.key == "brake")).first() is not None
+            due = and_(due, *site.share("pump").mine(None, outbox_table.c.id))
             if braked:
                 due = and_(due, outbox_table.c.cls != CAMPAIGN)
             rows: list[Any] = []

@@ -80,6 +80,7 @@ class Replies:
             rows = connection.execute(
                 select(inbox)
                 .where(inbox.c.fate.is_(None), inbox.c.kind == "message", due)
+                .where(*site.share("apply").mine(inbox.c.key, inbox.c.id))
                 .order_by(inbox.c.id)
                 .limit(BATCH)
             ).all()

@@ -10,16 +10,20 @@ from datetime import datetime, time
 
 from sqlalchemy import Connection
 
+from bridge.engine.presence import WHOLE, Share
+from bridge.engine.vitals import Vitals
 from bridge.fhir.client import EhrClient
 from bridge.inbound.replies import Replies
 from bridge.inbound.words import Words
 from bridge.ledger import audit
 from bridge.ledger.clock import Clock, Ids, from_us, to_us
 from bridge.ledger.crypto import Crypto
+from bridge.ledger.nodes import Node
 from bridge.ledger.store import Store
 from bridge.mappers.mapping import MappingSet
 from bridge.mappers.reminders import quiet_until
 from bridge.mappers.templates import Catalogue
+from bridge.roles import ALL
 from bridge.settings import Number, Settings
 
 log = logging.getLogger(__name__)
@@ -54,6 +58,10 @@ class Site:
     wake_pump: threading.Event = field(default_factory=threading.Event)
     wake_sender: Callable[[], None] = lambda: None
     notices: dict[str, str] = field(default_factory=dict)  # what `/readyz` tells beside problems: the engine runs on
+    roles: frozenset[str] = ALL  # of this process
+    vitals: Vitals = field(default_factory=Vitals)
+    share: Callable[[str], Share] = lambda role: WHOLE  # this node's part of a role's work
+    nodes: Callable[[], list[Node]] = list  # who else lives; empty on SQLite
 
     # --- time ------------------------------------------------------------------------------------------------------
 

@@ -57,6 +57,7 @@ class Statuses:
             rows = connection.execute(
                 select(inbox.c.id, inbox.c.body, inbox.c.key_id, inbox.c.received_at)
                 .where(inbox.c.fate.is_(None), inbox.c.kind == "status", due)
+                .where(*site.share("apply").mine(None, inbox.c.id))
                 .order_by(inbox.c.id)
                 .limit(limit)
             ).all()

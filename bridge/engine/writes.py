@@ -74,6 +74,7 @@ class Writer:
     def _run(self) -> None:
         site = self._site
         while not site.stopping.is_set():
+            site.vitals.beat("writes")
             site.wake_writes.clear()
             try:
                 busy = self.once()

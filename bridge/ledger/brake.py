@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 from sqlalchemy import Connection, func, select, update
 
-from bridge.ledger import lanes
+from bridge.ledger import lanes, locks
 from bridge.ledger.clock import SECOND
 from bridge.ledger.outbox import NewMessage
 from bridge.ledger.states import CAMPAIGN, NEWS, URGENT
@@ -33,8 +33,17 @@ def forget_before(connection: Connection, now: int) -> None:
     connection.execute(statement.on_conflict_do_update(index_elements=["key"], set_={"at": statement.excluded.at}))
 
 
+def gate(connection: Connection) -> None:
+    """Whoever adds campaign messages: the brake is not put on before they are seen."""
+    locks.take(connection, locks.BRAKE_GATE, shared=True)
+
+
 def planned(connection: Connection, now: int, limit: int) -> int:
-    """News that events caused within the hour and since a person decided last; counts no further than `limit`."""
+    """News that events caused within the hour and since a person decided last; counts no further than `limit`.
+
+    One node counts at a time, until its transaction ends: what it has just planned is there for who counts next.
+    """
+    locks.take(connection, locks.BRAKE_COUNT)
     released = connection.execute(select(mark.c.at).where(mark.c.key == RELEASED)).scalar()
     some = (
         select(outbox.c.id)
@@ -56,6 +65,7 @@ def hold(messages: Iterable[NewMessage]) -> None:
 
 def put_on(connection: Connection, now: int) -> Sequence[int] | None:
     """Set the mark and take campaign messages that are `ready` back; returns their ids, None if it was on already."""
+    locks.take(connection, locks.BRAKE_GATE)
     statement = lanes.upsert(connection.dialect.name)(mark).values(key=MARK, value="", at=now)
     put = statement.on_conflict_do_nothing(index_elements=["key"]).returning(mark.c.key)
     if connection.execute(put).first() is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import inspect, text
 
+from bridge.ledger import locks
 from bridge.ledger.store import Store
 
 HEAD = "0001"  # the newest file in migrations/versions
@@ -31,5 +32,9 @@ def migrate(store: Store) -> None:
     config.set_main_option("script_location", "bridge.ledger:migrations")
     config.set_main_option("path_separator", "os")
     with store.write() as connection:
+        if store.dialect != "sqlite":  # an index over ten million rows takes its time, and another node's migration too
+            connection.execute(text("SET LOCAL statement_timeout TO 0"))
+            connection.execute(text("SET LOCAL lock_timeout TO 0"))
+        locks.take(connection, locks.MIGRATION)  # of nodes that start together one migrates, the others find it done
         config.attributes["connection"] = connection
         command.upgrade(config, "head")

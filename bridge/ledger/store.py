@@ -29,6 +29,10 @@ from bridge.ledger.clock import MachineClock
 MAX_DRIFT = 2_000_000  # µs a node's clock may be off the database's: beyond it the node claims nothing and says so
 _PG_NOW = text("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint")
 READERS = 12  # SQLite connections kept for reading: opening one costs more than most reads
+IDLE_IN_TRANSACTION = 10_000  # ms; between two statements of ours lie milliseconds
+LOCK_WAIT = 10_000  # ms
+STATEMENT = 60_000  # ms; the longest of ours take some tens
+SILENCE = 10_000  # ms in which bytes on the way to the other side are not acknowledged: it is gone
 RESTED = 1.0  # seconds after which a PostgreSQL connection is asked whether it is still there
 
 
@@ -40,6 +44,32 @@ def passing(error: BaseException) -> bool:
     if isinstance(error, OperationalError | InternalError | InterfaceError | PoolTimeout):
         return True
     return isinstance(error, DBAPIError) and error.connection_invalidated
+
+
+def _connection(*, patient: bool) -> dict[str, Any]:
+    """How a connection to PostgreSQL behaves when the other side is gone, slow or in the way.
+
+    `patient`: verbs that only look may count ten million rows.
+    """
+    own = {
+        "idle_in_transaction_session_timeout": IDLE_IN_TRANSACTION,  # a node that is cut off lets go of its locks
+        "lock_timeout": LOCK_WAIT,
+        "statement_timeout": 0 if patient else STATEMENT,
+        "tcp_user_timeout": SILENCE,  # the server's side of a connection whose other end says nothing any more
+        "tcp_keepalives_idle": 5,
+        "tcp_keepalives_interval": 2,
+        "tcp_keepalives_count": 3,
+        "jit": "off",  # compiling a plan costs more than the rows we ask for
+    }
+    return {
+        "options": " ".join(f"-c {name}={value}" for name, value in own.items()),
+        "connect_timeout": 5,  # s, for each host of the URL
+        "keepalives_idle": 5,
+        "keepalives_interval": 2,
+        "keepalives_count": 3,
+        "tcp_user_timeout": SILENCE,  # our side: a query is not waited for in a quarter of an hour of silence
+        "application_name": "bridge",
+    }
 
 
 class _PriorityLock:
@@ -115,9 +145,10 @@ class Store:
             self._write_engine = self._read_engine = create_engine(
                 self.url,
                 pool_size=pool,
-                max_overflow=10,
+                max_overflow=4,
+                pool_use_lifo=True,  # what is seldom needed rests, and is closed by nobody's surprise
                 hide_parameters=True,
-                connect_args={"options": "-c idle_in_transaction_session_timeout=30000 -c lock_timeout=10000"},
+                connect_args=_connection(patient=readonly),
             )
             _ping_idle(self._write_engine)
 
@@ -187,18 +218,19 @@ class Store:
 
     # --- one engine per SQLite store -------------------------------------------------------------------------------
 
-    def lock(self, folder: Path) -> None:
-        """Take the engine's lock in the data folder.
+    def lock(self, folder: Path, name: str = "engine") -> None:
+        """Take the lock `<name>.lock` in the data folder.
 
         Raises: StoreLocked when another process has it.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        handle = (folder / "engine.lock").open("a+")
+        path = folder / f"{name}.lock"
+        handle = path.open("a+")
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             handle.close()
-            raise StoreLocked(f"another engine holds {folder / 'engine.lock'}") from None
+            raise StoreLocked(f"another engine holds {path}") from None
         handle.seek(0)
         handle.truncate()
         handle.write(str(os.getpid()))

@@ -95,6 +95,7 @@ class Sender:
         self._off = False  # this node's clock is too far off the database's
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="sender-db")
         self._thread = threading.Thread(target=self._run, name="sender", daemon=True)
+        self.beat: Callable[[], None] = lambda: None  # called each round
 
     # --- life ------------------------------------------------------------------------------------------------------
 
@@ -124,6 +125,7 @@ class Sender:
             while not (self._stopping and not tasks and not self._results):
                 await asyncio.sleep(max(0.0, begun + ROUND - time.monotonic()))
                 begun = time.monotonic()
+                self.beat()
                 self._awake.clear()
                 try:
                     shots = await self._loop.run_in_executor(self._executor, self._cycle)

@@ -1,0 +1,1 @@
+"""Several processes and nodes on one PostgreSQL."""
