@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from bridge.ledger.schema import HEAD, current, migrate
+from bridge.ledger.storage import STORAGE
 from bridge.ledger.store import Store
 from bridge.ledger.tables import metadata
 from tests.ledger.kit import Ledger
@@ -69,3 +71,41 @@ def test_a_reader_cannot_write(ledger: Ledger) -> None:
         pytest.skip("on PostgreSQL the role's rights say so")
     with reader.read() as connection, pytest.raises(DBAPIError):
         connection.execute(text("DELETE FROM audit"))
+
+
+def test_hot_tables_are_vacuumed_by_what_changed(tmp_path: Path) -> None:
+    """With the defaults a fifth of a table must change first: two million dead rows in front of ten that are due."""
+    store = Store(store_url("postgresql", tmp_path))
+    migrate(store)
+    with store.read() as connection:
+        rows = connection.execute(text("SELECT relname, reloptions FROM pg_class WHERE relkind = 'r'")).all()
+        found = {row[0]: set(row[1] or ()) for row in rows}
+    store.close()
+    for table, parameters in STORAGE.items():
+        assert found[table] == {f"{name}={value}" for name, value in parameters.items()}
+
+
+def test_several_nodes_that_start_at_once_migrate_once(tmp_path: Path) -> None:
+    stores = [Store(url) for url in [store_url("postgresql", tmp_path)] * 3]
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(migrate, stores))
+    assert [current(store) for store in stores] == [HEAD] * 3
+    for store in stores:
+        store.close()
+
+
+def test_a_connection_lets_go_when_the_other_side_is_gone(tmp_path: Path) -> None:
+    """Settings of each session, read back from the server; a verb that only looks may take its time."""
+    url = store_url("postgresql", tmp_path)
+    for readonly, statement in ((False, "1min"), (True, "0")):
+        store = Store(url, readonly=readonly)
+        with store.read() as connection:
+            shown = {
+                name: connection.execute(text(f"SHOW {name}")).scalar_one()
+                for name in ("idle_in_transaction_session_timeout", "lock_timeout", "statement_timeout", "jit")
+            }
+        store.close()
+        assert shown == {
+            "idle_in_transaction_session_timeout": "10s", "lock_timeout": "10s", "statement_timeout": statement,
+            "jit": "off",
+        }  # fmt: skip

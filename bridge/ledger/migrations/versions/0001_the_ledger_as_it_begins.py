@@ -3,6 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
+from bridge.ledger import storage
+
 revision = "0001"
 down_revision = None
 
@@ -445,3 +447,6 @@ def upgrade() -> None:
         )
 
     # ### end Alembic commands ###
+    if op.get_context().dialect.name == "postgresql":
+        for statement in storage.statements():
+            op.execute(statement)
