@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -19,11 +20,23 @@ Raw = dict[str, Any]
 def _nothing(_: str) -> None: ...
 
 
+class Shelf(dict[str, Raw | None]):
+    """What an EHR holds by reference, None: deleted; what is of one type is found without walking through the others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: defaultdict[str, dict[str, None]] = defaultdict(dict)
+
+    def __setitem__(self, reference: str, held: Raw | None) -> None:
+        self.names[reference.partition("/")[0]][reference] = None
+        super().__setitem__(reference, held)
+
+
 class FakeEhr:
     """Resources with versions, ETags and If-Match. Hooks run inside a call, where the world would have gone on."""
 
     def __init__(self) -> None:
-        self.held: dict[str, Raw | None] = {}  # None: deleted
+        self.held = Shelf()
         self.version: dict[str, int] = {}
         self.at = datetime(2026, 11, 1, tzinfo=UTC)
         self.down = False
@@ -63,7 +76,7 @@ class FakeEhr:
         return held
 
     def of(self, kind: str) -> list[Raw]:
-        return [held for name, held in self.held.items() if held is not None and name.startswith(f"{kind}/")]
+        return [held for name in self.held.names[kind] if (held := self.held.get(name)) is not None]
 
     # --- as EhrClient ----------------------------------------------------------------------------------------------
 

@@ -56,6 +56,7 @@ ENVIRON = {
     "META_VERIFY_TOKEN": "verify-token-value",
     "META_TOKEN": "meta-token-value",
 }
+TOGETHER = 200  # requests of one group commit
 MORNING = datetime(2026, 12, 1, 9, 0, tzinfo=UTC)  # a Tuesday, ten o'clock in Madrid
 
 
@@ -195,10 +196,20 @@ class Bench:
 
     def append(self, rows: Sequence[Entry]) -> None:
         """What the group commit does with one request."""
-        request = self.inbox._prepare(rows)
-        self.inbox._commit([request])
-        if request.error is not None:
-            raise request.error
+        self.append_together([rows])
+
+    def append_together(self, requests: Sequence[Sequence[Entry]]) -> None:
+        """Several requests in one group commit, as they come from a busy door."""
+        for start in range(0, len(requests), TOGETHER):
+            batch = [self.inbox._prepare(rows) for rows in requests[start : start + TOGETHER]]
+            told: list[BaseException | None] = []
+            for request in batch:
+                request.done = told.append
+            self.inbox._commit(batch)
+            assert len(told) == len(batch)
+            for error in told:
+                if error is not None:
+                    raise error
 
     def push(self, body: bytes, *, door: str = "appointments", method: str = "PUT", tail: str | None = None) -> None:
         """One notification, as the EHR's door takes it."""
