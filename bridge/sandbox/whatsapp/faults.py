@@ -29,6 +29,7 @@ class Rule:
     to: str = ""  # wa_id, number as sent, or user_id; "" = anybody
     kind: str = ""  # type of message; "" = any
     template: str = ""
+    number: str = ""  # phone_number_id that sends; "" = any of ours
     code: int = 131000
     http: int = 0  # 0: the code's usual one
     seconds: float = 1.0
@@ -37,7 +38,7 @@ class Rule:
         if self.what not in BEFORE | AFTER:
             raise ValueError(f"no such fault: {self.what}; there are {sorted(BEFORE | AFTER)}")
 
-    def meets(self, message: Mapping[str, Any]) -> bool:
+    def meets(self, message: Mapping[str, Any], number: str = "") -> bool:
         template = message.get("template")
         name = template.get("name", "") if isinstance(template, dict) else ""
         to = {str(message.get("to", "")).lstrip("+"), str(message.get("recipient", ""))}
@@ -46,6 +47,7 @@ class Rule:
             and (not self.to or self.to.lstrip("+") in to)
             and (not self.kind or self.kind == message.get("type"))
             and (not self.template or self.template == name)
+            and (not self.number or self.number == number)
         )
 
 
@@ -56,11 +58,11 @@ class Faults:
 
     def early(self) -> Rule | None:
         """A `close` rule for anybody, which acts before the body is read."""
-        return self._first(lambda rule: rule.what == "close" and not (rule.to or rule.kind or rule.template))
+        return self._first(lambda rule: rule.what == "close" and not (rule.to or rule.kind or rule.template or rule.number))
 
-    def next(self, message: Mapping[str, Any]) -> Rule | None:
-        """The first rule this message meets; counts it."""
-        return self._first(lambda rule: rule.meets(message))
+    def next(self, message: Mapping[str, Any], number: str = "") -> Rule | None:
+        """The first rule this message of that number of ours meets; counts it."""
+        return self._first(lambda rule: rule.meets(message, number))
 
     def _first(self, holds: Any) -> Rule | None:
         for rule in self.rules:

@@ -105,7 +105,7 @@ class WhatsApp:
                     "to": message.get("to") or message.get("recipient"),
                     "callback": message.get("biz_opaque_callback_data"),
                 }
-                rule = self.faults.next(message)
+                rule = self.faults.next(message, segments[1])
                 fault = rule.what if rule else None
                 if rule is not None and rule.what in {"close", "refuse_body", "html500", "error", "storm"}:
                     return self._refuse(request, raw, rule, ids)

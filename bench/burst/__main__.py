@@ -1,0 +1,7 @@
+"""`python -m bench.burst`"""
+
+import sys
+
+from bench.burst.run import main
+
+sys.exit(main())
