@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from sqlalchemy import Connection
+
 from bridge.engine.site import Site
 from bridge.inbound.replies import fill, title
-from bridge.ledger import states
+from bridge.ledger import lanes, states
 from bridge.ledger.clock import SECOND
 from bridge.ledger.outbox import NewMessage
 from bridge.outbound.content import Button, Content
@@ -25,6 +27,13 @@ class Thread:
     wa_id: str | None
     user_id: str | None
     language: str
+
+
+def lock_lane(connection: Connection, site: Site, *threads: Thread) -> None:
+    """Lanes come first in the order of locks, and who says something in a conversation holds its lane: what it says queues
+    behind what others have said, and the fence waits for neither."""
+    lane_ids = lanes.ensure(connection, site.ids, "conversation", [(each.lane_key, each.number) for each in threads])
+    lanes.lock(connection, sorted(lane_ids.values()))
 
 
 def answer(
@@ -66,7 +75,6 @@ def answer(
     )
     business = site.clock.now_us()
     return NewMessage(
-        id=site.ids(),
         effect_key=key,
         cls=states.ANSWER,
         state="ready",

@@ -364,8 +364,8 @@ class Applier:
     def _commit(self, changes: Sequence[Change]) -> int:
         site = self._site
         with site.store.write() as connection:
-            now = site.store.now(connection)
             self._lock_lanes(connection, changes)
+            now = site.store.now(connection)
             waiting = unsettled(connection, sorted(e.id for change in changes for e in change.group.events))
             mine = [c for c in changes if all(e.id in waiting for e in c.group.events)]
             good = self._still_true(connection, mine)

@@ -156,7 +156,6 @@ class Carrying:
                 .where(turn.c.id == row.turn_id)
                 .values(open=True, reason=f"{row.verb} could not be written to the EHR")
             )
-            connection.execute(update(write).where(write.c.id == row.id).values(echo=None))
 
         return replace(outcome, reply="not_done", apply=leave)
 
@@ -197,7 +196,6 @@ class Carrying:
         if held is None:
             return
         kind = RESOURCES["Appointment"]
-        connection.execute(update(write).where(write.c.id == row.id).values(echo=None))
         now = kind.from_json(msgspec.json.decode(self._projected(row.ehr, raw)))
         plain = site.crypto.decrypt(held.projection, held.key_id, "resource", "projection", held.key)
         before = kind.from_json(msgspec.json.decode(plain))

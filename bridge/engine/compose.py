@@ -206,7 +206,6 @@ def message(
             state, reason = "held", f"a clinician must release it: {why[0]}"
     number = site.number().key
     own = canonical(draft.wa_id)
-    row = site.ids()
     if state in ("ready", "held") and rendered is not None:
         template = site.content.catalogue.get(rendered.template)
         content = to_content(rendered, draft, named=template is None or template.parameter_format == "named").to_bytes()
@@ -235,7 +234,6 @@ def message(
         "cohort": in_pilot(site, draft.scene),
     }
     return NewMessage(
-        id=row,
         effect_key=effect_key(
             mapping.id, about.ehr, about.reference, about.revision, recipient.reference, draft.offset, site
         ),

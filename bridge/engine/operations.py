@@ -30,7 +30,6 @@ def doubts_close(site: Site, messages: Sequence[int] = (), fenced_before: int | 
 
 def _decide(site: Site, messages: Sequence[int], fenced_before: int | None, to: str, action: str) -> int:
     with site.store.write() as connection:
-        now = site.store.now(connection)
         wanted = select(outbox_table.c.id).where(outbox_table.c.state.in_(("doubt", "held")))
         if fenced_before is not None:
             fenced = (
@@ -42,6 +41,8 @@ def _decide(site: Site, messages: Sequence[int], fenced_before: int | None, to: 
         else:
             wanted = wanted.where(outbox_table.c.id.in_([int(m) for m in messages]))
         ids = connection.execute(wanted).scalars().all()
+        lanes.lock(connection, sorted(outbox.lanes_of(connection, ids)))
+        now = site.store.now(connection)
         moved = outbox.move(connection, ids, to, now, reason=f"{action} by a person", only_from=("doubt", "held"))
         for message in sorted(moved):
             audit.record(connection, row=site.ids(), at=now, action=f"doubt {action}", subject=f"msg_{message}")

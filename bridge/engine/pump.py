@@ -150,7 +150,6 @@ class Pump:
     ) -> int:
         site = self._site
         with site.store.write() as connection:
-            now = site.store.now(connection)
             values: dict[str, Any] = {"retry_at": None}
             if content is not None:
                 values |= {
@@ -161,9 +160,11 @@ class Pump:
                     **self._address(connection, row, wa_id),
                 }
             lanes.lock(connection, sorted({row.lane_id, values.get("lane_id", row.lane_id)}))
+            now = site.store.now(connection)
+            planned = update(outbox_table).where(outbox_table.c.id == row.id, outbox_table.c.state == "planned")
+            connection.execute(planned.values(**values))  # first: it queues in the lane it has now
             if not outbox.move(connection, [row.id], "ready", now, only_from=("planned",)):
                 return 0
-            connection.execute(update(outbox_table).where(outbox_table.c.id == row.id).values(**values))
             lanes.wake(connection, {row.lane_id, values.get("lane_id", row.lane_id)}, now)
             faults.point("pump_before_commit")
         site.wake_sender()

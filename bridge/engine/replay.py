@@ -37,7 +37,7 @@ from bridge.ledger.tables import outbox as outbox_table
 from bridge.mappers.events import RESOURCES, same
 
 PATIENCE = 20.0  # seconds for all reads together; the control socket's other side waits for a minute
-NEVER_APPLIED = ("failed", "ignored")  # of these nothing is held: sending means to apply it first
+NEVER_APPLIED = ("failed", "ignored", "unusable")  # of these nothing is held: sending means to apply it first
 AS_IT_CAME, AS_IT_IS = "as it came", "as the EHR has it now"
 OURS = "our own write"
 
@@ -265,10 +265,10 @@ def _commit(site: Site, case: Case, change: Change, chosen: Sequence[tuple[NewMe
     messages = [made for made, _ in chosen]
     braking = Braking(site)
     with site.store.write() as connection:
-        now = site.store.now(connection)
         if connection.dialect.name != "sqlite":  # lanes come first in the order of locks
             ids = lanes.ensure(connection, site.ids, "conversation", [(m.lane_key, m.number) for m in messages])
             lanes.lock(connection, sorted(ids.values()))
+        now = site.store.now(connection)
         revision = select(resource.c.revision).where(resource.c.key == case.row.key).with_for_update()
         if connection.execute(revision).scalar() != case.held.revision:
             raise Overtaken(f"{case.reference} changed while evt_{case.row.id} was decided again")

@@ -14,6 +14,7 @@ from typing import Any
 
 from sqlalchemy import or_, select
 
+from bridge.engine.answers import lock_lane
 from bridge.engine.fates import Fate, settle, unsettled
 from bridge.engine.reads import Reader
 from bridge.engine.reply_effects import apply_effects, block_identities
@@ -160,7 +161,8 @@ class Replies:
             return self._give_up(one, f"answering failed: {type(error).__name__}")
         try:
             with site.store.write() as connection:
-                now = site.store.now(connection)
+                lock_lane(connection, site, loaded.thread)
+                now = site.store.now(connection)  # drawn behind the lock, as everything that says who came first
                 if not unsettled(connection, [one.event]):
                     return 0
                 apply_effects(connection, site, one.event, one.message, one.reply, loaded, effects, now)

@@ -51,10 +51,7 @@ def apply_effects(
     effects: Sequence[Effect],
     now: int,
 ) -> None:
-    """Write everything one reply causes."""
-    thread = loaded.thread
-    lane_id = lanes.ensure(connection, site.ids, "conversation", [(thread.lane_key, thread.number)])[thread.lane_key]
-    lanes.lock(connection, [lane_id])
+    """Write everything one reply causes. The caller holds the lane of its conversation."""
     at = to_us(reply.at)
     talk = _conversation(connection, site, loaded, at)
     said = site.ids()

@@ -16,12 +16,12 @@ from sqlalchemy import and_, exists, or_, select, text, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from bridge.engine import projections
-from bridge.engine.answers import Thread, answer
+from bridge.engine.answers import Thread, answer, lock_lane
 from bridge.engine.carrying import REPLY, Carrying, Outcome
 from bridge.engine.reads import Reader
 from bridge.engine.site import Site
-from bridge.errors import BridgeError, EhrRefused, EhrUnreachable
-from bridge.ledger import faults, lanes, outbox
+from bridge.errors import BridgeError, EhrRefused, EhrUnreachable, Overtaken
+from bridge.ledger import faults, outbox
 from bridge.ledger.clock import SECOND
 from bridge.ledger.rows import insert_many
 from bridge.ledger.store import passing
@@ -274,37 +274,49 @@ class Writer:
     def _record(self, row: Any, outcome: Outcome) -> None:
         site = self._site
         wanted = self._wanted(row) if row.kind == "command" and outcome.reply is not None else None
-        with site.store.write() as connection:
-            now = site.store.now(connection)
-            if wanted is not None:
-                self._lock_lane(connection, wanted)
-            if row.kind == "command":  # before the write's own row, as everywhere
-                connection.execute(select(resource.c.key).where(resource.c.key == row.resource_key).with_for_update())
-            values: dict[str, Any] = {"state": outcome.state, "reason": outcome.reason, "owner": None, "lease_until": 0}
-            if outcome.state == "asked":
-                wait = min(2 ** min(row.attempts, 12), LONGEST_BACKOFF)
-                values["next_at"] = now + int(max(wait, outcome.retry_after or 0) * SECOND)
-            else:
-                values["settled_at"] = now
-            changed = connection.execute(
-                update(write).where(write.c.id == row.id, write.c.state == "sending").values(**values)
-            )
-            if changed.rowcount != 1:
-                return  # somebody else took it over and was first
-            if row.kind == "projection" and outcome.state == "done":
-                self._again(connection, [row.id], now)
-                self._remember(connection, [(row, outcome)], now)
-            if outcome.state in ("held", "refused"):
-                site.alarm(connection, f"write {row.id}", "a write to the EHR did not happen", verb=row.verb)
-            if outcome.apply is not None:
-                outcome.apply(connection, now)
-            if row.kind == "command" and outcome.reply is not None:
-                if wanted is not None:
-                    self._tell(connection, row, wanted, outcome.reply, outcome.fields, now)
-                connection.execute(update(write).where(write.c.id == row.id).values(told="outcome"))
+        try:
+            with site.store.write() as connection:
+                self._record_in(connection, row, outcome, wanted)
+        except Overtaken:
+            return  # somebody else took it over and was first: nothing of ours stands
         if row.kind == "command":  # it has told the patient, or asked for a read
             site.wake_sender()
             site.wake_apply.set()
+
+    def _record_in(self, connection: Any, row: Any, outcome: Outcome, wanted: Mapping[str, Any] | None) -> None:
+        """Lane, resource, outbox, and the write's own row last: the order of locks everywhere.
+
+        Raises: Overtaken when the write is not ours any more; the transaction must not be committed.
+        """
+        site, known = self._site, True
+        if wanted is not None:
+            lock_lane(connection, site, _thread(wanted))
+        now = site.store.now(connection)
+        if row.kind == "command":
+            locked = select(resource.c.key).where(resource.c.key == row.resource_key).with_for_update()
+            known = connection.execute(locked).first() is not None
+        if outcome.apply is not None:
+            outcome.apply(connection, now)
+        if wanted is not None and outcome.reply is not None:
+            self._tell(connection, row, wanted, outcome.reply, outcome.fields, now)
+        values: dict[str, Any] = {"state": outcome.state, "reason": outcome.reason, "owner": None, "lease_until": 0}
+        if outcome.state == "asked":
+            wait = min(2 ** min(row.attempts, 12), LONGEST_BACKOFF)
+            values["next_at"] = now + int(max(wait, outcome.retry_after or 0) * SECOND)
+        else:
+            values["settled_at"] = now
+            if row.kind == "command" and (known or outcome.state != "done"):
+                values["echo"] = None  # what the EHR showed of it is applied with this, or it never came to be
+        if row.kind == "command" and outcome.reply is not None:
+            values["told"] = "outcome"
+        ours = update(write).where(write.c.id == row.id, write.c.state == "sending")
+        if connection.execute(ours.values(**values)).rowcount != 1:
+            raise Overtaken(f"write {row.id} was recorded by somebody else")
+        if row.kind == "projection" and outcome.state == "done":
+            self._again(connection, [row.id], now)
+            self._remember(connection, [(row, outcome)], now)
+        if outcome.state in ("held", "refused"):
+            site.alarm(connection, f"write {row.id}", "a write to the EHR did not happen", verb=row.verb)
 
     @staticmethod
     def _remember(connection: Any, results: Sequence[tuple[Any, Outcome]], now: int) -> None:
@@ -332,15 +344,6 @@ class Writer:
             return None
         return decoded
 
-    def _lock_lane(self, connection: Any, wanted: Mapping[str, Any]) -> None:
-        """Lanes come first in the order of locks; the one of the conversation that is told."""
-        if connection.dialect.name == "sqlite":
-            return
-        key, number = wanted.get("lane_key"), wanted.get("number")
-        if key is not None:
-            ids = lanes.ensure(connection, self._site.ids, "conversation", [(key, number)])
-            lanes.lock(connection, sorted(ids.values()))
-
     def _tell_requested(self) -> None:
         """Commands that take long: the patient reads that we have it, and later what came of it."""
         site = self._site
@@ -357,29 +360,31 @@ class Writer:
             rows = connection.execute(select(write).where(slow).limit(50)).all()
         if not rows:
             return
-        told = [(row, self._wanted(row)) for row in rows]
+        told = {row.id: (row, self._wanted(row)) for row in rows}
         with site.store.write() as connection:
+            lock_lane(connection, site, *(_thread(wanted) for _, wanted in told.values() if wanted is not None))
             now = site.store.now(connection)
-            for _, wanted in told:
+            # an outcome is told under the lane's lock too: what is untold now stays so until we have committed
+            untold = and_(write.c.told.is_(None), write.c.state.in_(("asked", "sending")), write.c.id.in_(list(told)))
+            still = connection.execute(select(write.c.id).where(untold).order_by(write.c.id)).scalars().all()
+            for row, wanted in (told[i] for i in still):
                 if wanted is not None:
-                    self._lock_lane(connection, wanted)
-            for row, wanted in told:
-                changed = connection.execute(
-                    update(write)
-                    .where(write.c.id == row.id, write.c.told.is_(None), write.c.state.in_(("asked", "sending")))
-                    .values(told="requested")
-                )
-                if changed.rowcount == 1 and wanted is not None:
                     self._tell(connection, row, wanted, "requested", {}, now)
+            said = update(write).where(write.c.id.in_(still), write.c.told.is_(None))
+            connection.execute(said.values(told="requested"))
         site.wake_sender()
 
     def _tell(
         self, connection: Any, row: Any, wanted: Mapping[str, Any], reply_id: str, fields: Mapping[str, str], now: int
     ) -> None:
         site = self._site
-        thread = Thread(wanted["number"], wanted["lane_key"], wanted["wa_id"], wanted["user_id"], wanted["language"])
         message = answer(
-            site, thread, key=f"write|{row.id}|{reply_id}", reply_id=reply_id,
+            site, _thread(wanted), key=f"write|{row.id}|{reply_id}", reply_id=reply_id,
             fields={"day": wanted["day"], "time": wanted["time"]} | dict(fields), turn=row.turn_id,
         )  # fmt: skip
         outbox.add(connection, site.crypto, site.ids, [message], now)
+
+
+def _thread(wanted: Mapping[str, Any]) -> Thread:
+    """The conversation in which a command was said."""
+    return Thread(wanted["number"], wanted["lane_key"], wanted["wa_id"], wanted["user_id"], wanted["language"])

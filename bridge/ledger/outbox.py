@@ -1,11 +1,16 @@
-"""Messages: born once by their effect key, changed only from the states they may come from."""
+"""Messages: born once by their effect key, changed only from the states they may come from.
+
+Order. Of the messages of one lane and class, ids and `ready_at` rise in the order of the commits that made them ready, and
+a lane's messages leave by class, `ready_at`, id. It holds whatever thread or node they come from, because both are drawn
+here while the lane's row is locked, and `ready_at` never below that of a message that already waits there.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sqlalchemy import Connection, bindparam, select, update
+from sqlalchemy import Connection, bindparam, func, select, update
 
 from bridge.ledger import audit, lanes, states
 from bridge.ledger.clock import Ids
@@ -17,7 +22,6 @@ from bridge.ledger.tables import outbox
 class NewMessage:
     """A row to be; everything a person may read is in `before`, `after` and `content`, encrypted."""
 
-    id: int
     effect_key: str
     cls: int
     state: str  # planned, ready, suppressed
@@ -31,15 +35,22 @@ class NewMessage:
     before: bytes | None = None
     after: bytes | None = None
     fields: Mapping[str, object] = field(default_factory=dict)  # further clear columns of `outbox`
+    id: int = field(default=0, init=False)  # given by `add`, in the order in which messages queue
 
 
 def add(connection: Connection, crypto: Crypto, ids: Ids, messages: Sequence[NewMessage], now: int) -> set[int]:
-    """Insert what its effect key does not know yet and wake the lanes of what is ready; returns the ids inserted."""
+    """Give ids, insert what its effect key does not know yet and wake the lanes of what is ready; returns the ids inserted.
+
+    Locks the lanes: a caller that locks rows of other tables has locked them before.
+    """
     if not messages:
         return set()
     lane_ids = lanes.ensure(connection, ids, "conversation", ((m.lane_key, m.number) for m in messages))
+    lanes.lock(connection, sorted(set(lane_ids.values())))
+    behind = _behind(connection, {lane_ids[m.lane_key] for m in messages if m.state == "ready"}, now)
     rows = []
     for message in messages:
+        message.id = ids()
         row: dict[str, object] = dict.fromkeys(_OPTIONAL)
         row |= {
             "id": message.id,
@@ -54,7 +65,7 @@ def add(connection: Connection, crypto: Crypto, ids: Ids, messages: Sequence[New
             "added_at": now,
             "config_version": message.config_version,
             "changed_at": now,
-            "ready_at": now if message.state == "ready" else None,
+            "ready_at": behind if message.state == "ready" else None,
             "key_id": crypto.key_id,
             "before": crypto.encrypt(message.before, "outbox", "before", message.id) if message.before else None,
             "after": crypto.encrypt(message.after, "outbox", "after", message.id) if message.after else None,
@@ -82,6 +93,16 @@ _OPTIONAL = (
 )  # fmt: skip
 
 
+def _behind(connection: Connection, lane_ids: Collection[int], now: int) -> int:
+    """`ready_at` of what becomes ready in these lanes, whose rows are locked: behind all that waits there, even if the clock
+    went back in between (another node's database after a failover, a stepped clock and a restart)."""
+    if not lane_ids:
+        return now
+    waiting = select(func.max(outbox.c.ready_at)).where(outbox.c.lane_id.in_(lane_ids), outbox.c.state == "ready")
+    newest = connection.execute(waiting).scalar()
+    return max(now, newest + 1) if newest is not None and newest < now + lanes.HORIZON else now
+
+
 def move(
     connection: Connection,
     message_ids: Iterable[int],
@@ -94,6 +115,7 @@ def move(
 ) -> set[int]:
     """Change the state of those that may still become `to`; returns which did. Who is missing: somebody was first.
 
+    What becomes `ready` locks its lane: a caller that locks rows of other tables has locked it before.
     `keep_place`: `ready` again as if it had never left, before those of its class that became ready later.
     """
     ids = sorted(set(message_ids))
@@ -101,7 +123,9 @@ def move(
         return set()
     values: dict[str, object] = {"state": to, "changed_at": now, "reason": reason}
     if to == "ready" and not keep_place:
-        values["ready_at"] = now
+        queues = lanes_of(connection, ids)
+        lanes.lock(connection, sorted(queues))
+        values["ready_at"] = _behind(connection, queues, now)
     rows = connection.execute(
         update(outbox)
         .where(outbox.c.id.in_(ids), outbox.c.state.in_(only_from or states.may_become(to)))

@@ -56,9 +56,8 @@ class Ledger:
     def message(self, **changes: Any) -> NewMessage:
         """A message to be; `lane` names its conversation."""
         lane = str(changes.pop("lane", "lane-1"))
-        row = self.ids()
         values: dict[str, Any] = {
-            "id": row, "effect_key": f"effect {next(_count)}", "cls": states.NEWS, "state": "ready", "kind": "template",
+            "effect_key": f"effect {next(_count)}", "cls": states.NEWS, "state": "ready", "kind": "template",
             "lane_key": lane, "number": NUMBER, "planned_at": 1, "config_version": "c", "content": b"words",
         }  # fmt: skip
         return NewMessage(**(values | changes))
