@@ -47,7 +47,7 @@ VERBS = (
     Verb("prime", "bridge.cli.prime:prime", "Read what an EHR holds already; no message, reminders armed."),
     Verb("show", "bridge.cli.show:show", "One event or message, hop by hop."),
     Verb("why", "bridge.cli.why:tell", "Which messages a patient got or did not get, and why, in sentences."),
-    Verb("tail", "bridge.cli.show:tail", "Events as they come, ids only."),
+    Verb("tail", "bridge.cli.tail:tail", "Events, sends and replies as they happen, ids only."),
     Verb("replay", "bridge.cli.replay:replay", "Decide a stored event again; sends only with --really-send."),
     Verb("doubts", "bridge.cli.doubts:app", "Messages whose outcome nobody knows: list, resend, close."),
     Verb("reminders", "bridge.cli.reminders:app", "What is planned, by time; release or cancel the brake."),

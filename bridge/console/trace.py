@@ -202,6 +202,16 @@ def find(connection: Connection, name: str) -> Trace | None:
     return _of_message(connection, found.message_id) if found.message_id is not None else None
 
 
+def by_ids(connection: Connection, ids: Sequence[int]) -> list[Message]:
+    """These messages as far as they are there, with their POSTs."""
+    return _messages(connection, outbox.c.id, ids)
+
+
+def writes_of(connection: Connection, messages: Sequence[int]) -> list[Write]:
+    """What is written to the EHR of these messages."""
+    return _writes(connection, messages, ())
+
+
 def number(name: str | None) -> int:
     """The integer inside `msg_…`; 0 for none."""
     return int(name.rpartition("_")[2]) if name else 0

@@ -18,11 +18,10 @@ from bridge.console import trace
 from bridge.console.reasons import NOTHING, Told, told
 from bridge.console.trace import Event, Message, Trace, Turn, Write
 from bridge.ledger import keys
-from bridge.ledger.clock import from_us
+from bridge.ledger.clock import first_id, from_us
 from bridge.ledger.crypto import Crypto
 from bridge.ledger.tables import block, conversation, identity, inbox, lane, outbox, person, turn
 
-SINCE_2025 = 1_735_689_600_000  # milliseconds: ids begin there and carry their time in the upper 41 bits
 MOST = 200  # events of one answer, the newest
 GOT = ("accepted", "sent", "delivered", "read", "played")
 NOT_GOT = ("failed", "superseded", "cancelled", "suppressed", "expired")  # and will not; of the rest nobody can say yet
@@ -115,11 +114,6 @@ def why(
     chapters = tuple(tell.chapter(each, told_of) for each in trace.traces(connection, found))
     known = held is not None or bool(chapters)
     return Answer(reference, ehr, known, _standing(connection, held), chapters, more)
-
-
-def first_id(at: int) -> int:
-    """The smallest id that can have been made at this time (microseconds): a window of ids is read by the primary key."""
-    return max(0, at // 1000 - SINCE_2025) << 22
 
 
 # --- what there is -----------------------------------------------------------------------------------------------------

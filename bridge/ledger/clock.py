@@ -55,6 +55,14 @@ class MachineClock:
         return self._anchor + time.monotonic_ns() // 1000
 
 
+EPOCH = 1_735_689_600_000  # ms: 2025-01-01, where ids begin
+
+
+def first_id(at: int) -> int:
+    """The smallest id that can have been drawn at a time (µs) or later."""
+    return max(0, at // 1000 - EPOCH) << 22
+
+
 class Ids:
     """Time-ordered 63-bit integers without a round trip: 41 bits of milliseconds, 10 of process, 12 of sequence."""
 
@@ -66,7 +74,7 @@ class Ids:
 
     def __call__(self) -> int:
         with self._lock:
-            now = time.time_ns() // 1_000_000 - 1_735_689_600_000  # since 2025-01-01
+            now = time.time_ns() // 1_000_000 - EPOCH
             if now <= self._last:
                 self._sequence += 1
                 if self._sequence > 0xFFF:  # 4,096 in one millisecond: borrow the next

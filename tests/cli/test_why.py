@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
-from bridge.console.why import first_id
-from bridge.ledger.clock import Ids
+from bridge.ledger.clock import Ids, first_id
 from bridge.ledger.tables import inbox, outbox
 from bridge.sandbox import people
 from tests.cli.looking import Verbs
