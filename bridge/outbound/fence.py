@@ -179,7 +179,7 @@ class Fence:
         """Microseconds between two sends of this number; after a refusal of the number one probe a second."""
         if row is not None and row.reason is not None:
             return SECOND
-        return int(SECOND / self._settings.numbers[name].rate)
+        return limits.interval(self._settings.numbers[name].rate)
 
     def _keys(self, world: World, claimed: Sequence[Claimed]) -> set[str]:
         found = {one.key for one in claimed}

@@ -1,11 +1,13 @@
-"""The portfolio's messaging limit: how many different people it may write to outside the window in 24 hours.
+"""What may leave at once: a number's messages a second, and a portfolio's different people in 24 hours.
 
-All numbers of a portfolio share the tier and the set of users (whatsapp.md §4), so both stand in the ledger under the
-portfolio's name; `business_capability_update` tells the tier, and until it has, no limit is kept.
+A number's rate is shared out by the ledger in slots (`free_at`, see the fence); `Pace` keeps what a process really begins
+to it. All numbers of a portfolio share the tier and the set of users (whatsapp.md §4), so both stand in the ledger under
+the portfolio's name; `business_capability_update` tells the tier, and until it has, no limit is kept.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Mapping
 
 from sqlalchemy import Connection, func, select
@@ -16,6 +18,30 @@ from bridge.ledger.tables import portfolio, portfolio_user
 
 DAY = 24 * 3600 * SECOND
 LOOK_AGAIN = 60 * SECOND  # the oldest user of the last 24 h drops out when they do
+
+PACE = 0.97  # of the rate: what the wire squeezes together stays within the rate, and the average above 95 % of it
+
+
+def interval(rate: float) -> int:
+    """Microseconds between two slots of a number that may send `rate` messages a second."""
+    return int(SECOND / (rate * PACE))
+
+
+class Pace:
+    """What this process has begun to send for one number: a second never sees more than its rate, however late a loop that
+    was held up wakes those whose slots have passed. What it was late with goes as soon as that allows."""
+
+    def __init__(self, rate: float) -> None:
+        most = max(1, int(rate))
+        self._stretch = most / (rate * PACE)  # seconds in which at most so many begin
+        self._begun: deque[float] = deque(maxlen=most)
+
+    def wait(self, now: float) -> float:
+        """Seconds of monotonic time until one more may begin; 0: it begins now, and counts."""
+        if len(self._begun) == self._begun.maxlen and (ahead := self._begun[0] + self._stretch - now) > 0:
+            return ahead
+        self._begun.append(now)
+        return 0.0
 
 
 class Tiers:

@@ -30,6 +30,7 @@ from bridge.ledger.tables import outbox as outbox_table
 from bridge.outbound.carrier import Answer, Carrier, NotSent
 from bridge.outbound.content import Content, outgoing
 from bridge.outbound.fence import Fence, Fenced, QuietUntil
+from bridge.outbound.limits import Pace
 from bridge.outbound.providers import cloud_api
 from bridge.outbound.record import Recorder, Result, orphans, to_doubt
 from bridge.settings import Settings
@@ -55,7 +56,6 @@ class _Shot:
     slot_monotonic: float
     lease_monotonic: float  # when the lane's lease ends
     number: str
-    interval: float  # seconds
 
 
 class Sender:
@@ -86,7 +86,7 @@ class Sender:
         self._unsure = (
             False  # a commit failed or its answer was lost: what the store holds of ours may be more than we know
         )
-        self._gates: dict[str, float] = {}  # number -> monotonic time before which no POST of it starts
+        self._paces = {key: Pace(number.rate) for key, number in settings.numbers.items()}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._awake: asyncio.Event | None = None
         self._stopping = False
@@ -158,15 +158,10 @@ class Sender:
 
     async def _post(self, carrier: Carrier, shot: _Shot) -> None:
         fenced = shot.fenced
-        # Slots are a number's rate as the ledger shares it; the gate keeps what this process really starts that far apart,
-        # however late the event loop wakes up: never more than the rate in any second.
-        starts = max(shot.slot_monotonic, self._gates.get(shot.number, 0.0))
-        self._gates[shot.number] = starts + shot.interval
-        ahead = starts - time.monotonic()
-        if ahead > 0:
+        if (ahead := shot.slot_monotonic - time.monotonic()) > 0:  # the number's rate, as the ledger shares it
             await asyncio.sleep(ahead)
-        else:
-            self._gates[shot.number] = time.monotonic() + shot.interval
+        while (ahead := self._paces[shot.number].wait(time.monotonic())) > 0:
+            await asyncio.sleep(ahead)
         faults.point("after_fence_before_post")
         begins = time.monotonic()
         late = begins - max(shot.fenced_monotonic, shot.slot_monotonic)
@@ -260,7 +255,6 @@ class Sender:
                     slot,
                     leased + lanes.LEASE / SECOND,
                     number,
-                    1 / sender.rate,
                 )
             )
         return shots
