@@ -26,9 +26,6 @@ from bench.faults.history import CANCELLED, History, Post, Version, read
 # The rest is for two busy cores: the journal notes a POST when the pretend server gets to it.
 LATE_AFTER = 2.5
 UNSEEN = 0.25  # seconds before a kill in which an answer may not have been read any more
-AT_ONCE = (
-    1000  # ms: answers come to be in two threads (replies, outcomes of writes), and the one that commits first is first
-)
 URGENT = ("_cancelled", "_rescheduled")
 SLOW = 0.5  # and so much earlier where the pretend server took its time to answer
 
@@ -222,15 +219,14 @@ def _place(versions: list[Version], telling: str) -> int | None:
 
 
 def _conversation(phone: str, posts: list[Post], verdict: Verdict, history: History) -> None:
-    """Ids rise with time: their upper bits are milliseconds. A message that was refused and tried again, or sent again by a
+    """Ids rise in the order in which messages of a conversation came to be, whatever thread they come from. A message that was refused and tried again, or sent again by a
     person, has no place to keep."""
     last: dict[str, int] = defaultdict(int)
     for post in posts:
         if not post.message or post.attempt > 1 or post.message in history.resent:
             continue
         cls = _class(post)
-        grace = AT_ONCE << 22 if cls == "answer" else 0
-        if int(post.message) + grace < last[cls]:
+        if int(post.message) < last[cls]:
             verdict.out_of_order.append(f"{phone}: msg_{post.message} after msg_{last[cls]}, both {cls}")
         last[cls] = max(last[cls], int(post.message))
 

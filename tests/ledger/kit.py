@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, insert, select, text, update
 from sqlalchemy.engine import make_url
 
 from bridge.ledger import lanes, outbox, states
@@ -121,3 +121,17 @@ def ledger(kind: str, folder: Path, session: Path) -> Ledger:
         shutil.copy(str(make_url(template).database), folder / "bridge.db")
         return Ledger(f"sqlite:///{folder / 'bridge.db'}", folder)
     return Ledger(postgres_url(template=str(make_url(template).database)), folder)
+
+
+def until_somebody_waits_for_a_lock(ledger: Ledger) -> None:
+    """PostgreSQL: another transaction has come to a row that is locked."""
+    for _ in range(1000):
+        with ledger.store.read() as connection:
+            waiting = connection.execute(
+                text(
+                    "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+                )
+            ).scalar_one()
+        if waiting:
+            return
+    raise AssertionError("nobody waits for a lock: the statements do not lock the lane's row")

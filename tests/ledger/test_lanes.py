@@ -15,7 +15,7 @@ from bridge.ledger.clock import SECOND
 from bridge.ledger.lanes import HORIZON, LEASE, PAIR_BURST, PAIR_INTERVAL, pair_slot, pair_spend
 from bridge.ledger.tables import lane
 from bridge.ledger.tables import outbox as outbox_table
-from tests.ledger.kit import NUMBER, ROOM, Ledger
+from tests.ledger.kit import NUMBER, ROOM, Ledger, until_somebody_waits_for_a_lock
 
 
 def test_claim_order_is_class_then_time(ledger: Ledger) -> None:
@@ -158,7 +158,7 @@ def test_no_wake_up_is_lost(pg: Ledger) -> None:
                     outbox.add(other, pg.crypto, pg.ids, [message], 30)
 
             adding = pool.submit(add)
-            _until_somebody_waits_for_a_lock(pg)
+            until_somebody_waits_for_a_lock(pg)
         adding.result(10)
     assert pg.lane().next_at == 30
 
@@ -177,24 +177,9 @@ def test_a_message_added_before_the_holder_frees_is_seen(pg: Ledger) -> None:
                     lanes.release(other, "n1", {held.id: held.epoch}, 40)
 
             freeing = pool.submit(free)
-            _until_somebody_waits_for_a_lock(pg)
+            until_somebody_waits_for_a_lock(pg)
         freeing.result(10)
     assert (pg.lane().next_at, pg.lane().owner) == (40, None)
-
-
-def _until_somebody_waits_for_a_lock(ledger: Ledger) -> None:
-    from sqlalchemy import text
-
-    for _ in range(1000):
-        with ledger.store.read() as connection:
-            waiting = connection.execute(
-                text(
-                    "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-                )
-            ).scalar_one()
-        if waiting:
-            return
-    raise AssertionError("nobody waits for a lock: the statements do not lock the lane's row")
 
 
 def test_two_nodes_never_claim_one_lane(pg: Ledger) -> None:

@@ -8,11 +8,12 @@ from itertools import product
 import pytest
 from sqlalchemy import func, select
 
-from bridge.ledger import audit, outbox, states, writes
+from bridge.ledger import audit, lanes, outbox, states, writes
+from bridge.ledger.clock import SECOND
 from bridge.ledger.tables import audit as audit_table
 from bridge.ledger.tables import outbox as outbox_table
 from bridge.ledger.tables import write
-from tests.ledger.kit import Ledger
+from tests.ledger.kit import Ledger, until_somebody_waits_for_a_lock
 
 
 def counted(ledger: Ledger, action: str) -> int:
@@ -104,6 +105,42 @@ def test_who_comes_second_changes_nothing(pg: Ledger) -> None:
 
     with ThreadPoolExecutor(2) as pool:
         assert sum(pool.map(move, range(2))) == 1
+
+
+@pytest.mark.parametrize("behind", [0, 60], ids=["its clock is right", "its clock is behind"])
+def test_who_commits_first_is_first_in_line(pg: Ledger, behind: int) -> None:
+    """Two nodes add to one lane at once. One made its message first and comes to the lane second: it queues second, by id
+    and by `ready_at`, whatever its clock says."""
+    pg.put(lane="lane-1", state="accepted", now=1)
+    node, at = pg.open(), pg.store.now()
+    slow, fast = pg.message(), pg.message()
+    with ThreadPoolExecutor(1) as pool:
+        with pg.store.write() as connection:
+            outbox.add(connection, pg.crypto, pg.ids, [fast], at)
+
+            def add() -> None:
+                with node.write() as other:
+                    outbox.add(other, pg.crypto, pg.ids, [slow], at - behind * SECOND)
+
+            adding = pool.submit(add)
+            until_somebody_waits_for_a_lock(pg)
+        adding.result(10)
+    assert fast.id < slow.id
+    assert pg.row(fast.id).ready_at < pg.row(slow.id).ready_at
+
+
+def test_what_becomes_ready_again_queues_behind(ledger: Ledger) -> None:
+    """A planned message whose time has come, by a clock that was set back: it does not overtake who waits already."""
+    planned, waits = ledger.put(state="planned", now=100), ledger.put(now=100)
+    with ledger.store.write() as connection:
+        assert outbox.move(connection, [planned], "ready", 40) == {planned}
+    assert ledger.row(waits).ready_at < ledger.row(planned).ready_at
+
+
+def test_a_broken_clock_is_not_followed(ledger: Ledger) -> None:
+    """A place far in the future, as only a broken clock writes it, does not become everybody's."""
+    ledger.put(now=100 + 2 * lanes.HORIZON)
+    assert ledger.row(ledger.put(now=100)).ready_at == 100
 
 
 def test_set_many(ledger: Ledger) -> None:

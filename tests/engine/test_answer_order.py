@@ -1,0 +1,98 @@
+"""Answers come to be in two threads: what a patient wrote is applied in one, the outcome of a write comes from another. In
+one conversation the one that commits first is first: by id, by `ready_at`, and on the phone.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from bridge.ledger import lanes, states
+from bridge.ledger.tables import outbox, write
+from bridge.sandbox import people
+from tests.engine.conftest import Workshop
+from tests.engine.harness import MORNING, Bench
+
+WAITING = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()")
+
+
+def tapped(bench: Bench) -> Any:
+    """A visit was told, Confirm was tapped: a command for the EHR, whose outcome the patient is to read."""
+    bench.clerk(people.appointment("a1", MORNING + timedelta(days=9)))
+    bench.settle()
+    bench.tap(bench.whatsapp.of(people.ANA_PHONE)[-1], 0)
+    bench.pass_(seconds=3)
+    bench.apply()
+    (command,) = bench.rows(write, write.c.kind == "command")
+    assert command.state == "asked"
+    return command
+
+
+def one_waits_for_the_other(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, early: Callable[[], object], late: Callable[[], object]
+) -> None:
+    """`late` begins its transaction first and comes to the conversation's lane second: it waits for its lock until
+    `early` has drawn what it draws and committed."""
+    lock, at_lane, may_commit = lanes.lock, threading.Event(), threading.Event()
+
+    def meet(connection: Any, lane_ids: Sequence[int]) -> None:
+        name = threading.current_thread().name
+        if name == "late" and not at_lane.is_set():
+            at_lane.set()
+            assert may_commit.wait(30)  # `early` has the lock
+        lock(connection, lane_ids)
+        if name == "early" and not may_commit.is_set():
+            may_commit.set()
+            for _ in range(3000):
+                with bench.store.read() as looking:
+                    if looking.execute(WAITING).scalar_one():
+                        return
+            raise AssertionError("nobody waits for the lane's lock")
+
+    monkeypatch.setattr(lanes, "lock", meet)
+    problems: list[BaseException] = []
+
+    def guarded(work: Callable[[], object]) -> Callable[[], None]:
+        def run() -> None:
+            try:
+                work()
+            except BaseException as error:
+                problems.append(error)
+
+        return run
+
+    first = threading.Thread(target=guarded(late), name="late")
+    first.start()
+    assert at_lane.wait(30)
+    second = threading.Thread(target=guarded(early), name="early")
+    second.start()
+    first.join(60)
+    second.join(60)
+    assert problems == []
+
+
+@pytest.mark.parametrize("early", ["outcome", "reply"])
+def test_two_answers_at_once(workshop: Workshop, monkeypatch: pytest.MonkeyPatch, early: str) -> None:
+    bench = workshop("postgresql")  # on SQLite one writes after the other
+    command = tapped(bench)
+    bench.says(people.ANA_PHONE, "¿Tengo que ir en ayunas?")
+    bench.pass_(seconds=3)
+    known = {row.id for row in bench.messages()}
+    ways = {"outcome": bench.writer.once, "reply": bench.applier._replies.run}
+    (late,) = set(ways) - {early}
+    one_waits_for_the_other(bench, monkeypatch, ways[early], ways[late])
+    answers = [row for row in bench.messages(outbox.c.cls == states.ANSWER) if row.id not in known]
+    assert len(answers) == 2
+    of_write = [f"write|{command.id}|" in row.effect_key for row in answers]
+    assert of_write == [early == "outcome", early != "outcome"], "ids rise in the order of the commits"
+    assert answers[0].ready_at < answers[1].ready_at, "places in line too"
+    begun = len(bench.whatsapp.posts)
+    bench.settle()
+    callbacks = [post["biz_opaque_callback_data"].split(".")[1] for post in bench.whatsapp.posts[begun:]]
+    ours = [callback for callback in callbacks if int(callback) in {row.id for row in answers}]
+    assert ours == [str(row.id) for row in answers], "and so they leave"
