@@ -1,7 +1,7 @@
 # Every command of this repository; `make help` lists them. A fresh machine needs git, make and Python 3.11 or later with
 # its venv: uv is taken from the PATH, else put into .uv/ from PyPI. It never downloads a Python.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint corpus test-hapi bench faults docs image clean
+.PHONY: help demo test check lint corpus test-hapi bench burst faults fuzz walks docs image clean
 
 export UV_PYTHON_DOWNLOADS := never
 STEPS := 0,1,2,3,4,6,7,12,13,14
@@ -42,9 +42,19 @@ test-hapi: $(UV)  ## the round trip through a real HAPI FHIR server; needs java 
 
 bench: $(UV)  ## throughput, latency, memory: both stores, core and complete
 	$(RUN) bridge bench
+	$(RUN) python -m bench.burst --count 7000
+
+burst: $(UV)  ## 50,000 reminders due at nine, a set rate, a storm of 10 minutes, several numbers: about 50 minutes
+	$(RUN) python -m bench.burst --storm 600
+
+fuzz: $(UV)  ## a million mutated notifications and webhooks at the running doors, and as many at the readers alone
+	$(RUN) python -m bench.fuzz --count 1000000
 
 faults: $(UV)  ## the long version of the kill tests: every named point, and 50 at random, on both stores
 	BRIDGE_FAULTS=long $(RUN) pytest -m kill -ra -s || { code=$$?; [ $$code -eq 5 ] && echo "no such tests here"; }
+
+walks: $(UV)  ## every walk of length <= 5 of a visit (111,110), on both stores, judged by what the pretend phone got
+	$(RUN) python -m tests.engine.all_walks
 
 docs: $(UV)  ## docs/cli.md and docs/config.md, made of the code; a test says when they are not current
 	$(RUN) python -m tools.docs_pages

@@ -22,6 +22,7 @@ from bridge.ledger.tables import inbox
 from bridge.sandbox.world import World
 
 EVERY = 1.0  # seconds
+STRANGER = "names no message of ours yet"  # the reason of such a status
 MOST_SENT = 20_000  # messages to remember for statuses
 BACKLOG = 6_000  # unapplied events at which the load waits
 RESUME = 3_000
@@ -129,11 +130,15 @@ def log_lines(folder: Path) -> Counter[str]:
     return found
 
 
-def count_waiting(world: World) -> int:
+def count_waiting(world: World, *, but_strangers: bool = False) -> int:
+    """Events without a fate; `but_strangers`: those left out that are given a minute for their message to be known."""
+    where = [inbox.c.fate.is_(None)]
+    if but_strangers:
+        where.append(func.coalesce(inbox.c.reason, "") != STRANGER)
     store = Store(world.store, readonly=True)
     try:
         with store.read() as connection:
-            return int(connection.execute(select(func.count()).where(inbox.c.fate.is_(None))).scalar_one())
+            return int(connection.execute(select(func.count()).where(*where)).scalar_one())
     finally:
         store.close()
 
