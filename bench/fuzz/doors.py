@@ -42,6 +42,10 @@ class Throw:
         self.thrown = Thrown()
         self.stopped = False
 
+    def stop(self, *_: object) -> None:
+        """No more inputs."""
+        self.stopped = True
+
     def run(self) -> Thrown:
         begun = time.monotonic()
         asyncio.run(self._all())

@@ -3,8 +3,9 @@
     python -m bench.fuzz --count 1000000 --seed 1 --store sqlite --out DIR
 
 The engine is `bridge serve` between a pretend EHR and a pretend WhatsApp, as processes of their own. Prints goal and reached;
-exits 4 when a row fails. SIGTERM ends the load early: what was sent is judged all the same. What failed lies in DIR with the seed: requests with an answer that was not expected, bodies of
-events that the engine could not do, mutants that broke a reader (made smaller).
+exits 4 when a row fails. SIGTERM ends the load early: what was sent is judged all the same. What failed lies in DIR with
+the seed: requests with an answer that was not expected, bodies of events that the engine could not do, mutants that broke
+a reader (made smaller).
 """
 
 from __future__ import annotations
@@ -144,7 +145,7 @@ class Fuzz:
         if (
             threading.current_thread() is threading.main_thread()
         ):  # kill -TERM: no more inputs, and the table of what was
-            signal.signal(signal.SIGTERM, lambda *_: setattr(throw, "stopped", True))
+            signal.signal(signal.SIGTERM, throw.stop)
         self.say(f"{self.count:,} inputs, {CONNECTIONS} connections")
         thrown = throw.run()
         ended = time.monotonic()

@@ -13,7 +13,7 @@ from statistics import median
 from typing import Any
 
 import requests
-from sqlalchemy import func, or_, select
+from sqlalchemy import ColumnElement, func, or_, select
 
 from bench import machine
 from bridge.fhir.routes import TRIPPED
@@ -132,7 +132,7 @@ def log_lines(folder: Path) -> Counter[str]:
 
 def count_waiting(world: World, *, but_strangers: bool = False) -> int:
     """Events without a fate; `but_strangers`: those left out that are given a minute for their message to be known."""
-    where = [inbox.c.fate.is_(None)]
+    where: list[ColumnElement[bool]] = [inbox.c.fate.is_(None)]
     if but_strangers:
         where.append(func.coalesce(inbox.c.reason, "") != STRANGER)
     store = Store(world.store, readonly=True)
