@@ -45,7 +45,11 @@ def run(site: Site, reader: Reader, groups: Sequence[Group], wait: Callable[[Seq
         except UnreadableResource as error:
             fates += [Fate(event.id, "unusable", str(error)) for event in group.events]
             continue
-        changes.append(persons.plan(site, group.ehr, person, held, read_at=site.store.now()))
+        change = persons.plan(site, group.ehr, person, held, read_at=site.store.now())
+        if person.kind == "related":  # it may be said to be another patient's from now on, or nobody's
+            whose = people.get(site.crypto.index(keys.person(group.ehr, person.patient))) if person.patient else None
+            change.values["patient_id"] = whose.row.id if whose is not None else None
+        changes.append(change)
         fates += [Fate(event.id, "applied", "person") for event in group.events]
     if not fates:
         return 0

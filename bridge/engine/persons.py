@@ -15,6 +15,7 @@ from bridge.ledger.crypto import clear_reference
 from bridge.ledger.tables import identity, person
 from bridge.mappers.contact import canonical
 from bridge.mappers.person import Person, refusal
+from bridge.mappers.recipient import unfit
 
 
 @dataclass(slots=True)
@@ -99,7 +100,7 @@ def plan(
     person_id = held.row.id if held is not None else row_id or site.ids()
     values = _values(ehr, read.reference, read.kind) | {
         "patient_id": patient_id,
-        "refusal": refusal(read),
+        "refusal": refusal(read) if read.kind == "patient" else unfit(read),
         "language": read.language,
         "zone": read.zone,
         "read_at": read_at,
@@ -135,6 +136,10 @@ def plan(
         row.id for identity_key, row in known.items()
         if identity_key not in current and row.until is None and row.proof == "ehr"
     ]  # fmt: skip
+    if change.end:
+        # what was learned through a number that was taken from them may be somebody else's: it is learned anew through
+        # one that is theirs, and until then a person is asked
+        change.end += [row.id for row in known.values() if row.until is None and row.proof != "ehr"]
     return change
 
 
@@ -164,13 +169,14 @@ def apply(connection: Connection, site: Site, changes: Iterable[PersonChange]) -
     ended = sorted(i for change in changes for i in change.end)
     if ended:
         connection.execute(update(identity).where(identity.c.id.in_(ended)).values(until=business))
+        site.links_ended += 1
     revived = sorted(i for change in changes for i in change.revive)
     if revived:
         connection.execute(update(identity).where(identity.c.id.in_(revived)).values(until=None, since=business))
 
 
 def learn(connection: Connection, site: Site, links: Mapping[tuple[int, str], str]) -> None:
-    """User ids that WhatsApp named beside a message: (person id, user id) -> proof."""
+    """User ids that WhatsApp named beside a message: (person id, user id) -> proof. One that had ended begins again."""
     if not links:
         return
     business = site.clock.now_us()
@@ -183,7 +189,13 @@ def learn(connection: Connection, site: Site, links: Mapping[tuple[int, str], st
             "value": site.crypto.encrypt(user_id.encode(), "identity", "value", new),
         })  # fmt: skip
     statement = lanes.upsert(connection.dialect.name)(identity)
-    connection.execute(statement.on_conflict_do_nothing(index_elements=["person_id", "key"]), learned)
+    again = {"until": None, "since": statement.excluded.since, "proof": statement.excluded.proof}
+    connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=["person_id", "key"], set_=again, where=identity.c.until.is_not(None)
+        ),
+        learned,
+    )
 
 
 __all__ = ["Held", "PersonChange", "apply", "bare", "learn", "load", "plan"]

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import select
+from sqlalchemy import and_, select
 
 from bridge.engine import persons
 from bridge.engine.pokes import hint_row
 from bridge.engine.site import Site
 from bridge.engine.truth import AGAIN
 from bridge.ledger import audit
-from bridge.ledger.tables import inbox, outbox, resource
+from bridge.ledger.tables import identity, inbox, outbox, resource
 from bridge.outbound.record import Result
 
 KNOWN = 50_000  # links kept in memory so that they are written once
@@ -28,6 +28,7 @@ class Recorded:
     def __init__(self, site: Site) -> None:
         self._site = site
         self._known: dict[tuple[int, str], str] = {}  # links that are written already
+        self._ended = site.links_ended
 
     def __call__(self, results: Sequence[Result]) -> None:
         decide_again(self._site, [r.message for r in results if r.outcome in UNSAID])
@@ -38,8 +39,17 @@ class Recorded:
         if not named:
             return
         site = self._site
+        if site.links_ended != self._ended:
+            self._ended = site.links_ended
+            self._known.clear()
         with site.store.read() as connection:
-            rows = connection.execute(select(outbox.c.id, outbox.c.person_id).where(outbox.c.id.in_(list(named)))).all()
+            # a number that was taken from this person while the POST was under way says nothing of them any more
+            theirs = identity.c.id == outbox.c.identity_id, identity.c.until.is_(None)
+            rows = connection.execute(
+                select(outbox.c.id, outbox.c.person_id)
+                .join(identity, and_(*theirs))
+                .where(outbox.c.id.in_(list(named)))
+            ).all()
         links = {(row.person_id, named[row.id]): "send" for row in rows if row.person_id is not None}
         fresh = {link: proof for link, proof in links.items() if link not in self._known}
         if not fresh:

@@ -57,6 +57,7 @@ class Site:
     wake_writes: threading.Event = field(default_factory=threading.Event)
     wake_pump: threading.Event = field(default_factory=threading.Event)
     wake_sender: Callable[[], None] = lambda: None
+    links_ended: int = 0  # how often numbers were taken from persons: what is remembered of links is looked up anew
     notices: dict[str, str] = field(default_factory=dict)  # what `/readyz` tells beside problems: the engine runs on
     roles: frozenset[str] = ALL  # of this process
     vitals: Vitals = field(default_factory=Vitals)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -32,7 +33,7 @@ class Loaded:
     situation: Situation
     thread: Thread
     conversation_id: int | None  # None: they write for the first time
-    identity_keys: tuple[str, ...]  # of the writer: phone and user id
+    identity_keys: tuple[str, ...]  # of the writer: phone and user id; without a number, those of whom it is linked to
     persons: dict[int, Any]  # linked persons by id
     learned: tuple[int, ...]  # persons to whom the user id is to be linked
     bubble_row: Any
@@ -84,6 +85,7 @@ def load_situation(site: Site, number: str, key: str, message: Message, reply: R
             > 0
         )
         asked = _question(connection, site, talk, reply, language)
+        named = mine if message.from_ else (*mine, *_phones(connection, people))
     situation = Situation(
         now=site.now(),
         language=language,
@@ -103,12 +105,22 @@ def load_situation(site: Site, number: str, key: str, message: Message, reply: R
     thread = Thread(number, key, message.from_ if value else None, message.from_user_id, language)
     known = {row.person_id for row in links if row.kind == "user_id"}
     learned = tuple(i for i in people if i not in known) if message.from_user_id and message.from_ else ()
-    return Loaded(situation, thread, talk.id if talk is not None else None, mine, people, learned, bubble_row, zone)
+    return Loaded(situation, thread, talk.id if talk is not None else None, named, people, learned, bubble_row, zone)
+
+
+def _phones(connection: Connection, people: dict[int, Any]) -> Sequence[str]:
+    """Where a STOP of somebody who shows only a user id would be missed: others may be written to on the same phone."""
+    phones = select(identity.c.key).where(
+        identity.c.person_id.in_(people), identity.c.kind == "phone", identity.c.until.is_(None)
+    )
+    return connection.execute(phones.order_by(identity.c.key)).scalars().all() if people else ()
 
 
 def _linked(row: Any, patients: dict[int, Any]) -> Linked | None:
     if row.ref is None or row.link_ended_at is not None:
         return None
+    if row.kind == "related" and row.refusal is not None:
+        return None  # was a guardian once
     if row.kind == "patient":
         return Linked(row.id, row.ref, row.ehr, "self", row.ref)
     patient = patients.get(row.patient_id)
@@ -125,13 +137,13 @@ def _available(site: Site) -> frozenset[str]:
 
 
 def visit_of(site: Site, row: Any, ref_patient: str, language: str, zone: str) -> Visit | None:
-    """An Appointment row in words; None for one without a start."""
+    """An Appointment row in words, as far as it is this patient's; None for one without a start."""
     try:
         plain = site.crypto.decrypt(row.projection, row.key_id, "resource", "projection", row.key)
     except BridgeError:
         return None
-    held = appointment.from_json(msgspec.json.decode(plain))
-    if held.start is None:
+    held = appointment.seen_by(appointment.from_json(msgspec.json.decode(plain)), ref_patient)
+    if held is None or held.start is None:
         return None
     return Visit(
         ehr=row.ehr,
@@ -153,7 +165,9 @@ def _bubble(
     row = connection.execute(select(outbox).where(outbox.c.id == reply.tap.message_id)).first()
     if row is None or row.person_id is None:
         return None, None
-    sent_to = connection.execute(select(identity.c.key).where(identity.c.id == row.identity_id)).scalar()
+    went_to = connection.execute(
+        select(identity.c.key, identity.c.until).where(identity.c.id == row.identity_id)
+    ).first()
     own = (
         connection.execute(
             select(identity.c.key).where(
@@ -163,7 +177,8 @@ def _bubble(
         .scalars()
         .all()
     )
-    same = sent_to in mine or bool(set(own) & set(mine))
+    # a user id stands for the phone it was learned through: for a number that was theirs once it says nothing
+    same = went_to is not None and (went_to.key in mine or (went_to.until is None and bool(set(own) & set(mine))))
     action = None
     try:
         content = Content.from_bytes(site.crypto.decrypt(row.content, row.key_id, "outbox", "content", row.id))

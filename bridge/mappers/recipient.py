@@ -103,9 +103,7 @@ def _guardian(
         return Refusal(what)
     hindrances = []
     for person in guardians:
-        reason = refusal(person)
-        if reason is None and not person.current:
-            reason = "the relationship is not current"
+        reason = unfit(person)
         if reason is None and is_minor(person, minor_under=minor_under, today=today):
             reason = "is a minor too"
         if reason is None and not person.phones and person.reference not in reachable:
@@ -114,6 +112,15 @@ def _guardian(
             return Recipient(person.reference, "guardian", person, patient)
         hindrances.append(f"{person.reference}: {reason}")
     return Refusal(f"{what} ({'; '.join(hindrances)})")
+
+
+def unfit(person: Person) -> str | None:
+    """Why this related person speaks for nobody (any more), whatever number they have; None when nothing says so."""
+    if reason := refusal(person):
+        return reason
+    if not person.current:
+        return "the relationship is not current"
+    return None if _cares_for(person) else "the related person is not a guardian"
 
 
 def _cares_for(person: Person) -> bool:

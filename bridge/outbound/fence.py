@@ -227,6 +227,8 @@ class Fence:
         person = world.persons.get(row.person_id) if row.person_id is not None else None
         patient = world.persons.get(row.patient_id) if row.patient_id is not None else None
         refusal = next((p.refusal for p in (person, patient) if p is not None and p.refusal is not None), None)
+        if person is not None and person.kind == "related" and person.patient_id != row.patient_id:
+            refusal = refusal or "the related person is not this patient's guardian any more"
         holder = world.identities.get(row.identity_id) if row.identity_id is not None else None
         keys_held = set(world.keys_of.get(row.person_id, set()))
         if holder is not None:

@@ -189,6 +189,7 @@ class FakeWhatsApp:
     posts: list[Raw] = field(default_factory=list)
     answers: list[Any] = field(default_factory=list)  # carrier outcomes, or "lost": taken, and the answer is not heard
     names_user_ids: bool = False
+    user_ids: dict[str, str] = field(default_factory=dict)  # by phone, where a test gives them
 
     def take(self, body: bytes) -> Bubble:
         sent = json.loads(body)

@@ -10,7 +10,7 @@ import base64
 import hashlib
 import hmac
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -56,7 +56,7 @@ ENVIRON = {
     "META_VERIFY_TOKEN": "verify-token-value",
     "META_TOKEN": "meta-token-value",
 }
-TOGETHER = 200  # requests of one group commit
+TOGETHER = 500  # requests of one group commit
 MORNING = datetime(2026, 12, 1, 9, 0, tzinfo=UTC)  # a Tuesday, ten o'clock in Madrid
 
 
@@ -213,12 +213,13 @@ class Bench:
 
     def push(self, body: bytes, *, door: str = "appointments", method: str = "PUT", tail: str | None = None) -> None:
         """One notification, as the EHR's door takes it."""
+        self.append(self._pushed(body, door=door, method=method, tail=tail))
+
+    def _pushed(self, body: bytes, *, door: str, method: str, tail: str | None) -> list[Entry]:
         headers = {"content-type": "application/fhir+json"}
         pushed = Push(method, tail, headers["content-type"], headers, VerifiedBody(body))
         ehr = self.settings.ehrs["main"]
-        self.append(
-            ehr_entries(ehr, door, split(read(pushed, DIALECTS[ehr.dialect]), ehr.subscriptions[door].resource))
-        )
+        return ehr_entries(ehr, door, split(read(pushed, DIALECTS[ehr.dialect]), ehr.subscriptions[door].resource))
 
     def notify(self, resource: Mapping[str, Any], *, door: str = "appointments") -> None:
         """R4 rest-hook: a PUT of the resource itself."""
@@ -242,6 +243,16 @@ class Bench:
         saved = self.ehr.put(resource)
         self.notify(saved, door=door)
         return saved
+
+    def clerks(self, resources: Iterable[Mapping[str, Any]], *, door: str = "appointments") -> None:
+        """Many at the hospital save at once; their notifications share a group commit."""
+        self.notify_all([self.ehr.put(resource) for resource in resources], door=door)
+
+    def notify_all(self, saved: Iterable[Mapping[str, Any]], *, door: str = "appointments") -> None:
+        """Notifications of what was saved, in one group commit."""
+        tails = [(one, f"{one['resourceType']}/{one['id']}") for one in saved]
+        bodies = [(json.dumps(one).encode(), tail) for one, tail in tails]
+        self.append_together([self._pushed(body, door=door, method="PUT", tail=tail) for body, tail in bodies])
 
     def webhook(self, value: Mapping[str, Any]) -> None:
         """One signed webhook of Meta's."""
@@ -331,7 +342,7 @@ class Bench:
             bubble = self.whatsapp.take(shot.body)
             contact = {"input": bubble.to, "wa_id": bubble.to}
             if self.whatsapp.names_user_ids:
-                contact["user_id"] = f"ES.{bubble.to}"
+                contact["user_id"] = self.whatsapp.user_ids.get(bubble.to, f"ES.{bubble.to}")
             answer = {"messages": [{"id": bubble.wamid}], "contacts": [contact]}
             outcome = Unknown("ServerDisconnected") if outcome == "lost" else Answer(200, json.dumps(answer).encode())
         self.sender._done(shot.fenced, self.sender._result(shot.fenced, outcome))

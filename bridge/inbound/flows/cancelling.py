@@ -27,17 +27,19 @@ BUTTONS = (("cancel_yes", "cancel_yes"), ("cancel_no", "cancel_no"))
 
 def cancel(situation: Situation, reply: Reply, wish: CancelAppointment) -> tuple[Effect, ...]:
     bubble, when = wish.bubble, moment(situation, reply)
+    link = link_for(situation, bubble.visit, bubble.person_id) if bubble.visit is not None else None
+    if (
+        bubble.visit is not None and link is None
+    ):  # before anything is told of the visit: it may be a stranger's phone now
+        return to_a_person(situation, "tapped appointment.cancel, but is no longer linked to that person")
     refusal = visit_refusal(bubble.visit, reply.tap.revision if reply.tap else bubble.revision, when)
     if refusal is not None:
         return (refusal,)
-    assert bubble.visit is not None and bubble.action is not None
+    assert bubble.visit is not None and bubble.action is not None and link is not None
     if "appointment.cancel" not in situation.available:
         return to_a_person(situation, "tapped appointment.cancel, which is not available here")
     if bubble.action.expires_at is not None and bubble.action.expires_at <= when:
         return to_a_person(situation, "tapped appointment.cancel after that button had expired")
-    link = link_for(situation, bubble.visit, bubble.person_id)
-    if link is None:
-        return to_a_person(situation, "tapped appointment.cancel, but is no longer linked to that person")
     if bubble.action.confirm:
         return ask(situation, bubble.visit, bubble.message_id, link)
     return (Command("cancel", bubble.visit, bubble.message_id, bubble.person_id, bubble.role),)
@@ -48,15 +50,15 @@ def answer(situation: Situation, reply: Reply, wish: AnswerCancel) -> tuple[Effe
     if question.answered and question.choice == wish.choice:
         return (Ignore("tapped the same answer again"),)
     close: tuple[Effect, ...] = () if question.answered else (Close(question.id, wish.choice),)
+    link = link_for(situation, question.visit, question.person_id) if question.visit is not None else None
+    if question.visit is not None and link is None:
+        return (*close, *to_a_person(situation, "answered about cancelling, but is no longer linked to that person"))
     refusal = visit_refusal(question.visit, question.revision, when)
     if refusal is not None:
         return (*close, refusal)
-    assert question.visit is not None
+    assert question.visit is not None and link is not None
     if question.answered and question.choice in (None, "cancel_yes"):
         return to_a_person(situation, "answered a question about cancelling once more, and differently")
-    link = link_for(situation, question.visit, question.person_id)
-    if link is None:
-        return (*close, *to_a_person(situation, "answered about cancelling, but is no longer linked to that person"))
     if not question.answered and wish.choice == "cancel_no":
         return (*close, Say("kept", {"day": question.visit.day, "time": question.visit.time}))
     if "appointment.cancel" not in situation.available:

@@ -11,6 +11,8 @@ from bridge.inbound.standing import link_for, moment, to_a_person, visit_refusal
 
 def confirm(situation: Situation, reply: Reply, wish: ConfirmAppointment) -> tuple[Effect, ...]:
     bubble, when = wish.bubble, moment(situation, reply)
+    if bubble.visit is not None and link_for(situation, bubble.visit, bubble.person_id) is None:
+        return to_a_person(situation, "tapped appointment.confirm, but is no longer linked to that person")
     refusal = visit_refusal(bubble.visit, reply.tap.revision if reply.tap else bubble.revision, when)
     if refusal is not None:
         return (refusal,)
@@ -19,6 +21,4 @@ def confirm(situation: Situation, reply: Reply, wish: ConfirmAppointment) -> tup
         return to_a_person(situation, "tapped appointment.confirm, which is not available here")
     if bubble.action.expires_at is not None and bubble.action.expires_at <= when:
         return to_a_person(situation, "tapped appointment.confirm after that button had expired")
-    if link_for(situation, bubble.visit, bubble.person_id) is None:
-        return to_a_person(situation, "tapped appointment.confirm, but is no longer linked to that person")
     return (Command("confirm", bubble.visit, bubble.message_id, bubble.person_id, bubble.role),)
