@@ -24,6 +24,7 @@ from bridge.engine.pump import Pump
 from bridge.engine.reads import Reader
 from bridge.engine.recorded import Recorded
 from bridge.engine.reload import Reloader
+from bridge.engine.replies import HANDS
 from bridge.engine.site import Site
 from bridge.engine.writes import WORKERS as WRITE_WORKERS
 from bridge.engine.writes import Writer
@@ -56,7 +57,7 @@ HEALTH_THREADS = 2
 ENGINE = "engine"  # lock and socket in the data folder; with roles: engine-doors, engine-apply-pump, engine-send-2 …
 PROCESSES = 64  # of one data folder and one set of roles
 # PostgreSQL connections that a role's threads may hold at once; `write` has its pool of threads for each EHR beside
-POOL = {"doors": 1, "apply": 2, "pump": 2, "send": 1, "write": 1, "console": CONSOLE_THREADS}
+POOL = {"doors": 1, "apply": 1 + HANDS, "pump": 2, "send": 1, "write": 1, "console": CONSOLE_THREADS}
 POOL_ALWAYS = 3  # sign of life, control socket, health
 
 
