@@ -49,9 +49,9 @@ class Shift(Load):
             self.world.ehr.post("seed", resources=everybody[first : first + SEED])
 
     def run(self, enough: threading.Event) -> None:
-        begun = time.monotonic()
+        due = time.monotonic()
         while not enough.is_set():
-            ahead = begun + self.acts / self.rate - time.monotonic()
+            ahead = due - time.monotonic()
             self.behind = max(0.0, -ahead)
             if ahead > 0:
                 enough.wait(ahead)
@@ -60,6 +60,7 @@ class Shift(Load):
             except (SandboxFailed, requests.RequestException):
                 self.refused += 1  # shown in the report; the next act comes at its time
             self.acts += 1
+            due += 1 / self.rate
 
     def act(self) -> None:
         chance, now = self.rng.random(), time.monotonic()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import dataclass
 from statistics import median
@@ -39,6 +40,7 @@ def rows(
         Row("acts a second (open loop)", f"{plan.rate:g}",
             f"{rate:.1f} ({acts} acts, {last.get('refused', 0)} refused by the pretend servers, {behind:.1f} s behind at most)",
             rate >= 0.98 * plan.rate),
+        Row("  in each eighth of the time", "", rates(samples), True),
         Row("faults", f"one each {plan.fault_every:g} s", str(len(books.faults)), bool(books.faults)),
         Row("ledger balances", "yes", "yes" if all(line["holds"] for line in balance["lines"]) else "NO",
             all(line["holds"] for line in balance["lines"])),
@@ -67,6 +69,18 @@ def quarters(samples: list[dict[str, Any]], name: str) -> list[float]:
     for one in held:
         parts[min(7, int(8 * float(one["at"]) / end))].append(float(one[name]))
     return [median(part) for part in parts if part]
+
+
+def rates(samples: list[dict[str, Any]]) -> str:
+    """Acts a second in eight equal parts of the run."""
+    ends = [(0.0, 0)]
+    last = float(samples[-1]["at"]) if samples else 0.0
+    for part in range(1, 9):
+        upto = [one for one in samples if float(one["at"]) <= part * last / 8]
+        if upto:
+            ends.append((float(upto[-1]["at"]), int(upto[-1].get("acts", 0))))
+    pairs = itertools.pairwise(ends)
+    return ", ".join(f"{(acts - before) / (at - since):.0f}" for (since, before), (at, acts) in pairs if at > since)
 
 
 def growth(samples: list[dict[str, Any]], name: str, what: str, unit: str) -> Row:

@@ -271,12 +271,24 @@ class Soak:
         while not self.enough.wait(SAMPLE):
             count += 1
             try:
+                self._other_rate()
                 found = self.watch.look(self.figures)
                 if count % 2 == 0:
                     accepted = int(self.world.whatsapp.get("state")["accepted"])
                     self.tell(self._line(found, accepted))
             except (SandboxFailed, OSError, RuntimeError) as error:
                 self.tell(f"could not look: {type(error).__name__}")
+
+    def _other_rate(self) -> None:
+        """`FOLDER/rate`, when there is one, holds the acts a second from now on: for a machine that others need meanwhile."""
+        path = self.plan.folder / "rate"
+        if not path.exists():
+            return
+        wanted = float(path.read_text("utf-8")) / len(self.shifts)
+        if wanted > 0 and wanted != self.shifts[0].rate:
+            self.tell(f"from now on {wanted * len(self.shifts):g} acts a second")
+            for shift in self.shifts:
+                shift.rate = wanted
 
     def _line(self, found: dict[str, Any], accepted: int) -> str:
         at, acts, before = self._told
