@@ -18,7 +18,7 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import create_engine, text
 
-from bench import bodies, stores
+from bench import bodies, machine, stores
 from bench.burst import judge
 from bridge.control import ask
 from bridge.sandbox import people
@@ -110,27 +110,20 @@ class Morning:
         return time.monotonic() - begun
 
     def share(self) -> None:
-        """Give each number its part of what is planned, as much as its rate is of all."""
+        """Give each number its part of what is planned, as much as its rate is of all, mixed as they come in real life; a
+        person's messages stay with one number."""
         self.world.stop_engine()
         engine = create_engine(self.world.store)
-        whole = sum(self.numbers.values())
         with engine.begin() as connection:
-            rows = connection.execute(
-                text("SELECT id, lane_id FROM outbox WHERE state = 'planned' ORDER BY lane_id")
-            ).all()
-            at = 0
-            for key, rate in list(self.numbers.items())[1:]:
-                part = list(rows[at : at + int(len(rows) * rate / whole)])
-                while at + len(part) < len(rows) and part and rows[at + len(part)].lane_id == part[-1].lane_id:
-                    part.append(rows[at + len(part)])  # a person's messages stay with one number
-                at += len(part)
-                for name, ids in (
-                    ("outbox", [row.id for row in part]),
-                    ("lane", sorted({row.lane_id for row in part})),
-                ):
-                    connection.execute(
-                        text(f"UPDATE {name} SET number = :n WHERE id = :i"), [{"n": key, "i": i} for i in ids]
-                    )
+            rows = connection.execute(text("SELECT id, lane_id FROM outbox WHERE state = 'planned'")).all()
+            lanes = sorted({row.lane_id for row in rows})
+            rng = random.Random(self.seed)
+            number = {lane: rng.choices(list(self.numbers), list(self.numbers.values()))[0] for lane in lanes}
+            for statement, ids in (
+                ("UPDATE outbox SET number = :n WHERE id = :i", [(number[row.lane_id], row.id) for row in rows]),
+                ("UPDATE lane SET number = :n WHERE id = :i", [(number[lane], lane) for lane in lanes]),
+            ):
+                connection.execute(text(statement), [{"n": key, "i": one} for key, one in ids])
         engine.dispose()
         self.world.start_engine()
 
@@ -140,6 +133,11 @@ class Morning:
         return self.due.timestamp() - self.world.pushed
 
     # --- from nine on ----------------------------------------------------------------------------------------------
+
+    def cpu(self) -> float:
+        """Seconds of CPU of the engine so far."""
+        assert self.world.engine is not None
+        return machine.used(self.world.engine.pid).cpu
 
     def accepted(self) -> int:
         return int(self.world.whatsapp.get("state")["accepted"])
