@@ -169,8 +169,7 @@ class Primer:
         site.wake_apply.set()
 
     def _failed(self, run: Run, reason: str) -> None:
-        """Nothing may wait for it any longer."""
-        run.state, run.reason = "failed", reason
+        """Nothing may wait for it any longer; said when it is so, as the end of one that went well."""
         site = self._site
         try:
             with site.store.write() as connection:
@@ -178,6 +177,8 @@ class Primer:
                 site.alarm(connection, f"ehr {run.ehr}", "priming failed")
         except SQLAlchemyError as error:
             log.warning("priming's end could not be noted", extra={"error": type(error).__name__})
+        finally:
+            run.reason, run.state = reason, "failed"
 
     def _stage(self, run: Run, kind: str, query: Sequence[tuple[str, str]]) -> None:
         """One search to its end; from its beginning again when the EHR went away in between."""

@@ -5,9 +5,13 @@ from __future__ import annotations
 import gc
 import gzip
 import json
+import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
 from multiprocessing import get_context
+from pathlib import Path
 
 import psutil
 import pytest
@@ -27,7 +31,9 @@ from tests.doors.hostile import (
 )
 
 JSON = (("Content-Type", "application/fhir+json"),)
-SOON = 1.0  # seconds; typically 5-60 ms (issue: 100 ms), and these tests run beside others on two cores
+SOON = 0.1  # seconds
+TRIES = 10
+CORES = len(os.sched_getaffinity(0))
 BIG = {
     "4 MB string": appointment("s1", '"x":"' + "a" * 4_000_000 + '"'),
     "100,000 entries": b'{"resourceType":"Bundle","type":"history","entry":[' + b",".join([b"{}"] * 100_000) + b"]}",
@@ -54,17 +60,50 @@ def fates(doors: Doors, since: int) -> list[str | None]:
     return [row.fate for row in doors.settled(since)]
 
 
-def timed(status: int, begun: float) -> None:
-    assert status == 200
-    assert time.monotonic() - begun < SOON
+Answer = tuple[int, dict[str, str], bytes]
+
+
+def kept_waiting() -> float:
+    """Seconds that threads of this process could have run and had no core (Linux; elsewhere nothing is excused)."""
+    total = 0
+    for path in Path("/proc/self/task").glob("*/schedstat"):
+        with suppress(OSError):  # it has just ended
+            total += int(path.read_text().split()[1])
+    return total / 1e9
+
+
+@dataclass
+class Sent:
+    """A request and whether its answer came soon: engine and client are this one process."""
+
+    send: Callable[[], Answer]
+    answer: Answer = field(init=False)
+    took: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.in_time = self._once()
+
+    def _once(self) -> bool:
+        """On a machine that others keep busy a try counts too if all it lacked was a core, and the work of this process, the
+        client's and the background's with it, was no more than its cores can do in that time."""
+        waited, cpu, begun = kept_waiting(), time.process_time(), time.monotonic()
+        self.answer = self.send()
+        wall, cpu = time.monotonic() - begun, time.process_time() - cpu
+        waited = kept_waiting() - waited
+        self.took = f"{wall:.3f} s, of it {waited:.3f} s without a core; {cpu:.3f} s of CPU"
+        assert self.answer[0] == 200
+        return wall < SOON or (cpu < SOON * CORES and wall - waited < SOON)
+
+    def soon(self) -> None:
+        """Best of ten: asked when the rows of the first have been looked at."""
+        assert self.in_time or any(self._once() for _ in range(TRIES - 1)), self.took
 
 
 @pytest.mark.parametrize("name", [*WHOLE, *BIG])
 def test_whole_push(doors: Doors, name: str) -> None:
     since, body = len(doors.rows()), {**WHOLE, **BIG}[name]
-    begun = time.monotonic()
-    status, headers, said = doors.push("POST", "", body, JSON)
-    timed(status, begun)
+    sent = Sent(lambda: doors.push("POST", "", body, JSON))
+    _, headers, said = sent.answer
     assert headers["content-type"] == "application/fhir+json"
     assert said == b"" or json.loads(said)["resourceType"] == "Bundle"
     (row,) = doors.rows()[since:]
@@ -72,58 +111,54 @@ def test_whole_push(doors: Doors, name: str) -> None:
     usable = {"blank": "hint", "4 MB string": "notification"}
     assert row.kind == usable.get(name, "notification")
     assert (row.fate == "unusable") == (name not in usable)
-    begun = time.monotonic()
-    assert doors.push("PUT", f"Appointment/after{since}", appointment(f"after{since}"), JSON)[0] == 200
-    assert time.monotonic() - begun < SOON
+    Sent(lambda: doors.push("PUT", f"Appointment/after{since}", appointment(f"after{since}"), JSON)).soon()
+    sent.soon()
 
 
 @pytest.mark.parametrize("name", [*WHOLE, *BIG_WEBHOOKS])
 def test_whole_webhook(doors: Doors, name: str) -> None:
     since, body = len(doors.rows()), {**WHOLE, **BIG_WEBHOOKS}[name]
-    begun = time.monotonic()
-    status, _, said = doors.webhook(body)
-    timed(status, begun)
-    assert said == b""
+    sent = Sent(lambda: doors.webhook(body))
+    assert sent.answer[2] == b""
     (row,) = doors.rows()[since:]
     assert row.fate == ("unusable" if name != "2.9 MB string" else row.fate)
     if row.fate == "unusable":
         assert row.body == body
     assert row.reason is None or len(row.reason) <= 200
+    sent.soon()
 
 
 @pytest.mark.parametrize("name", MEMBERS)
 def test_one_bad_resource(doors: Doors, name: str) -> None:
     since = len(doors.rows())
-    begun = time.monotonic()
-    status, _, _ = doors.push("PUT", "Appointment/m1", appointment("m1")[:-1] + b"," + MEMBERS[name] + b"}", JSON)
-    timed(status, begun)
+    body = appointment("m1")[:-1] + b"," + MEMBERS[name] + b"}"
+    sent = Sent(lambda: doors.push("PUT", "Appointment/m1", body, JSON))
     assert fates(doors, since) == ["unusable"]
+    sent.soon()
 
 
 @pytest.mark.parametrize("name", MEMBERS)
 def test_one_bad_resource_among_200_good_ones(name: str) -> None:
     with running() as doors:
-        begun = time.monotonic()
-        status, _, _ = doors.push("POST", "", batch_with(MEMBERS[name]), JSON)
-        timed(status, begun)
+        sent = Sent(lambda: doors.push("POST", "", batch_with(MEMBERS[name]), JSON))
         found = fates(doors, 0)
         assert len(found) == GOOD_ONES + 1
         assert found.count("unusable") == 1
         assert None not in found
         assert "failed" not in found
+        sent.soon()
 
 
 @pytest.mark.parametrize("name", MEMBERS)
 def test_one_bad_item_among_200_good_ones(doors: Doors, name: str) -> None:
     since = len(doors.rows())
-    begun = time.monotonic()
-    status, _, _ = doors.webhook(webhook_with(MEMBERS[name], name))
-    timed(status, begun)
+    sent = Sent(lambda: doors.webhook(webhook_with(MEMBERS[name], name)))
     rows = doors.rows()[since:]
     assert len(rows) == GOOD_ONES + 1
     bad = [row for row in rows if row.fate == "unusable"]
     assert len(bad) == 1
     assert all(row.kind == "message" for row in rows if row not in bad)
+    sent.soon()
 
 
 def test_good_ones_of_a_broken_batch_are_applied() -> None:
@@ -285,11 +320,10 @@ def test_compressed_as_its_header_says(doors: Doors) -> None:
         ("z4", gzip.compress(appointment("z4", '"x":"' + "a" * 6_000_000 + '"')), "unusable"),
     ):
         before = len(doors.rows())
-        begun = time.monotonic()
-        status, _, _ = doors.push("PUT", f"Appointment/{name}", body, packed)
-        timed(status, begun)
+        sent = Sent(lambda name=name, body=body: doors.push("PUT", f"Appointment/{name}", body, packed))  # type: ignore[misc]
         [row] = doors.settled(before)
         assert (row.fate == "unusable") is (fate == "unusable"), name
+        sent.soon()
 
 
 @pytest.mark.parametrize(

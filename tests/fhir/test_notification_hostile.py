@@ -105,21 +105,29 @@ def test_odd_but_usable(name: str) -> None:
     assert split(notification, "Appointment")[0].fate is None
 
 
-def minimum(body: bytes) -> float:
-    """The best of three, in seconds: the machine is shared, the work is not."""
-    best = 10.0
-    for _ in range(3):
+TRIES, PATIENCE = 8, 3.0  # s of CPU in all
+
+
+def within(limit: float, body: bytes) -> bool:
+    """Whether a reading takes less than so many seconds of this thread's own CPU. The machine is shared, the work is not:
+    what one try in eight does in time is done in time, whoever else had the caches in the other seven."""
+    spent = 0.0
+    for _ in range(TRIES):
         began = time.thread_time()
         split(reading(body), "Appointment")
-        best = min(best, time.thread_time() - began)
-    return best
+        took = time.thread_time() - began
+        if took < limit:
+            return True
+        spent += took
+        if spent > PATIENCE:
+            break
+    return False
 
 
 def test_ten_thousand_deep_is_fast() -> None:
-    assert minimum(b'{"a":' * 10_000 + b"1" + b"}" * 10_000) < BLOWN_UP
+    assert within(0.1, b'{"a":' * 10_000 + b"1" + b"}" * 10_000)
 
 
-BLOWN_UP = 2.0  # s of this thread's own CPU: not a figure, a guard against work that grows with the square
 FIVE_MB = 5_000_000
 
 
@@ -159,8 +167,8 @@ FIVE_MB = 5_000_000
     ],
 )
 def test_five_megabytes_of_malice_take_no_time(body: bytes) -> None:
-    """A reader that goes over such a body again and again takes minutes; how long a good one takes is `bridge bench`'s."""
-    assert minimum(body) < BLOWN_UP
+    """Aim: 100 ms on a quiet core; three times that here, on a core of which others use the caches."""
+    assert within(0.3, body)
 
 
 def test_any_reading_stays_out_of_the_reason() -> None:
@@ -362,7 +370,7 @@ def test_the_good_ones_go_on(name: str, kind: str) -> None:
     assert POISON[name].encode() in bad[0].raw
     assert all((piece.resource is None) is (kind == "event") for piece in pieces if piece.fate is None)
     assert [parse_piece(piece.body) for piece in pieces] == list(pieces)
-    assert minimum(body) < BLOWN_UP
+    assert within(0.1, body)
 
 
 def test_invalid_utf8_in_one_entry() -> None:
