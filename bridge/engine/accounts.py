@@ -14,9 +14,10 @@ from bridge.engine.site import Site
 from bridge.errors import BridgeError
 from bridge.inbound.providers.cloud_api import update_from_stored
 from bridge.inbound.providers.updates import Account, Update
-from bridge.ledger import lanes
+from bridge.ledger import keys, lanes, optouts
 from bridge.ledger.clock import SECOND
 from bridge.ledger.tables import inbox, number, portfolio, template
+from bridge.mappers.contact import canonical
 from bridge.outbound import record
 
 TIERS = {"TIER_250": 250, "TIER_2K": 2_000, "TIER_10K": 10_000, "TIER_100K": 100_000}
@@ -86,7 +87,23 @@ class Accounts:
             return "applied", "messaging limit"
         if field == "account_update" and update.event in STOPS:
             return self._account(connection, update, value, now)
+        if field == "user_preferences":
+            return self._preferences(connection, value)
         return "ignored", f"{field}: kept, nothing here acts on it"
+
+    def _preferences(self, connection: Connection, value: Mapping[str, Any]) -> tuple[str, str]:
+        """Marketing wanted again: what was refused for that reason (131050) may be tried again. That it is not wanted any
+        more needs no note: nothing of ours is marketing, and Meta says so of what it counts as such."""
+        site, wanted = self._site, value.get("user_preferences")
+        again: set[str] = set()
+        for one in wanted if isinstance(wanted, list) else []:
+            if isinstance(one, Mapping) and one.get("value") == "resume":
+                names = [str(one[name]) for name in ("wa_id", "user_id") if one.get(name)]
+                again |= {site.crypto.index(keys.identity(canonical(name))) for name in names}
+        if not again:
+            return "ignored", "user_preferences: nothing of ours is marketing"
+        optouts.lift(connection, again, site.clock.now_us())
+        return "applied", "marketing messages are wanted again"
 
     def _template(self, connection: Connection, update: Account, value: Mapping[str, Any], now: int) -> None:
         ours = self._ours(value)

@@ -25,6 +25,7 @@ from bridge.ledger.tables import identity, inbox, person, resource
 from bridge.mappers.contact import canonical
 from bridge.mappers.events import same
 from bridge.mappers.person import Person, read_person, refusal
+from bridge.mappers.recipient import unfit
 from bridge.mappers.reminders import LAST_CALL
 
 RECENT = 15 * 60 * SECOND  # a read not older than this confirms a reminder
@@ -60,16 +61,42 @@ class SecondLook:
             return draft
         since = self._recent()
         whats = [row.resource_ref, f"Patient/{draft.scene.patient.get('id')}"]
+        if addressed is not None and addressed.kind == "related" and addressed.ref is not None:
+            whats.append(addressed.ref)
         state = self._reader.need(row.ehr, whats, begun_after=since)
         if isinstance(state, Failed):
             return self._unconfirmed(row, draft, business)
         visit = self._reader.get(row.ehr, whats[0], begun_after=since)
         patient = self._reader.get(row.ehr, whats[1], begun_after=since)
-        if state == "pending" or not isinstance(visit, Found) or not isinstance(patient, Found):
+        guardian = self._reader.get(row.ehr, whats[2], begun_after=since) if len(whats) > 2 else None
+        found = [visit, patient, *([guardian] if len(whats) > 2 else [])]
+        if state == "pending" or not all(isinstance(one, Found) for one in found):
             return None
-        if "refused" in (visit.state, patient.state):
+        if any(one.state == "refused" for one in found if isinstance(one, Found)):
             return self._unconfirmed(row, draft, business)
-        return self._compare(row, draft, held, addressed, visit.value, patient.value)
+        assert isinstance(visit, Found) and isinstance(patient, Found)
+        compared = self._compare(row, draft, held, addressed, visit.value, patient.value)
+        if isinstance(compared, Draft) and isinstance(guardian, Found):
+            return self._guardian(row, compared, guardian.value)
+        return compared
+
+    def _guardian(self, row: Any, draft: Draft, raw: Mapping[str, Any] | None) -> Draft | str | None:
+        """The guardian as the EHR has them now: whether they still are, of this patient, and at which number."""
+        if raw is None:
+            return "the EHR does not show the guardian any more"
+        read = read_person(raw, region=self._site.settings.site.region, now=self._site.now())
+        why = unfit(read)
+        if why is None and read.patient != f"Patient/{draft.scene.patient.get('id')}":
+            why = "the related person is not this patient's guardian any more"
+        if why is None and not read.phones:
+            why = "the guardian has no phone number that WhatsApp could reach"
+        if why is not None:
+            self._event(row, read.reference)  # for everything else that waits to leave to them
+            return why
+        if not self._linked(row, read):
+            self._event(row, read.reference)
+            return None
+        return replace(draft, wa_id=read.phones[0].wa_id, scene=replace(draft.scene, guardian=raw))
 
     def _recent(self) -> int:
         """Machine time from which on a read is recent on both clocks: business time that was pushed ages what was read."""

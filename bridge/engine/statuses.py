@@ -20,10 +20,10 @@ from bridge.engine.site import Site
 from bridge.errors import BridgeError
 from bridge.inbound.providers.cloud_api import update_from_stored
 from bridge.inbound.providers.updates import Status
-from bridge.ledger import faults, keys, lanes, states, tokens
+from bridge.ledger import faults, keys, lanes, optouts, states, tokens
 from bridge.ledger.clock import SECOND
 from bridge.ledger.store import passing
-from bridge.ledger.tables import attempt, inbox
+from bridge.ledger.tables import attempt, identity, inbox
 from bridge.ledger.tables import outbox as outbox_table
 from bridge.outbound.record import alarm_twice
 
@@ -138,6 +138,7 @@ class Statuses:
             columns = (
                 outbox_table.c.id, outbox_table.c.state, outbox_table.c.lane_id, outbox_table.c.person_id,
                 outbox_table.c.ehr, outbox_table.c.patient_id, outbox_table.c.answers, outbox_table.c.resource_key,
+                outbox_table.c.identity_id,
             )  # fmt: skip
             for start in range(0, len(ids), 500):
                 part = (
@@ -147,7 +148,8 @@ class Statuses:
             newest = self._newest(connection, {s.message for s in seen if s.status.status == "failed" and s.message})
             changes: dict[int, dict[str, Any]] = {}
             attempts: dict[tuple[int, int], str] = {}
-            links: dict[tuple[int, str], str] = {}
+            links: dict[tuple[int, str], int] = {}  # (person, user id) -> the identity it was sent to
+            stopped: set[int] = set()
             for s in seen:
                 row = rows.get(s.message or 0)
                 if row is None:
@@ -157,12 +159,15 @@ class Statuses:
                     self._fold(s, row, changes, business)  # an earlier try that failed says nothing of the later one
                 if s.status.status in states.RANK and s.status.id and s.n is not None:
                     attempts[(row.id, s.n)] = s.status.id
-                if s.status.recipient_user_id and row.person_id is not None:
-                    links[(row.person_id, s.status.recipient_user_id)] = "webhook"
+                if s.status.recipient_user_id and row.person_id is not None and row.identity_id is not None:
+                    links[(row.person_id, s.status.recipient_user_id)] = row.identity_id
+                if s.status.status == "failed" and s.status.errors[:1] == (optouts.CODE,):
+                    stopped.add(row.id)
                 fates.append(Fate(s.event, "applied", s.status.status if s.status.status in _WORDS else "status"))
             self._write(connection, rows, changes, now)
             self._prove(connection, attempts, now)
-            persons.learn(connection, site, links)
+            persons.learn(connection, site, self._theirs(connection, links))
+            optouts.record(connection, site.ids, stopped, business)
             lanes.wake(connection, {rows[i].lane_id for i, c in changes.items() if rows[i].state == "doubt"}, now)
             self._communications(connection, rows, changes, now)
             settle(connection, fates, now)
@@ -183,6 +188,17 @@ class Statuses:
             site.wake_writes.set()
         if any(rows[i].state == "doubt" for i in changes):
             site.wake_sender()  # its lane is free again
+
+    @staticmethod
+    def _theirs(connection: Any, links: dict[tuple[int, str], int]) -> dict[tuple[int, str], str]:
+        """Links through a number that is still this person's: a late status of an old number says nothing of them now."""
+        if not links:
+            return {}
+        current = select(identity.c.id).where(
+            identity.c.id.in_(sorted(set(links.values()))), identity.c.until.is_(None)
+        )
+        still = set(connection.execute(current).scalars())
+        return {link: "webhook" for link, through in links.items() if through in still}
 
     @staticmethod
     def _lock_lanes(connection: Any, ids: Sequence[int]) -> None:

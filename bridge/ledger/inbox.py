@@ -27,6 +27,7 @@ from bridge.ledger.store import Store
 
 log = logging.getLogger(__name__)
 
+STATUS_KEYS = " status"  # ends the source of a status's key in `seen`
 MAX_ROWS = 2000  # of one commit: bounds how long the write connection is held
 WAIT = 8.0  # seconds a door waits for its commit before it answers 503
 POISON = "the store does not take it: report it with this event's id"
@@ -76,6 +77,11 @@ class _Request:
         if error is None:
             faults.point("after_commit_before_answer")
         done(error)
+
+
+def seen_source(entry: Entry) -> str:
+    """Statuses apart from the rest: their keys are kept for days, not for a year (`retention`)."""
+    return f"{entry.source}{STATUS_KEYS}" if entry.kind == "status" else entry.source
 
 
 class Inbox:
@@ -169,7 +175,7 @@ class Inbox:
                 }
             )
             seen.append(
-                (entry.source, self._crypto.index16(f"seen|{entry.sender_key}"))
+                (seen_source(entry), self._crypto.index16(f"seen|{entry.sender_key}"))
                 if entry.sender_key is not None
                 else None
             )

@@ -14,11 +14,15 @@ from sqlalchemy import ColumnElement, Table, and_, delete, exists, or_, select, 
 
 from bridge.ledger import audit
 from bridge.ledger.clock import SECOND, Ids
+from bridge.ledger.inbox import STATUS_KEYS
 from bridge.ledger.store import Store
 from bridge.ledger.tables import attempt, inbox, media, outbox, question, seen, turn, write
 
 DAY = 86_400 * SECOND
 SEEN = 400 * DAY  # how long a sender's own key keeps a repeated event out
+SEEN_STATUS = (
+    14 * DAY
+)  # of a status, three for each message: Meta redelivers for 7 days, and one told twice changes nothing
 MANY = 500  # rows of one transaction: SQLite's write connection is held for a moment only
 UNDER_WAY = ("planned", "ready", "sending", "doubt", "held")
 
@@ -80,7 +84,9 @@ def _forget(store: Store) -> int:
     done = 0
     while True:
         with store.read() as connection:
-            old = select(*seen.primary_key).where(seen.c.at < store.now(connection) - SEEN).limit(MANY)
+            now = store.now(connection)
+            status = and_(seen.c.source.endswith(STATUS_KEYS), seen.c.at < now - SEEN_STATUS)
+            old = select(*seen.primary_key).where(or_(seen.c.at < now - SEEN, status)).limit(MANY)
             rows = [tuple(row) for row in connection.execute(old)]
         if not rows:
             return done

@@ -300,7 +300,7 @@ block = Table(
     "block",
     metadata,
     Column("id", Id, primary_key=True, autoincrement=False),
-    Column("key", Text, nullable=False, index=True),  # identity.key
+    Column("key", Text, nullable=False, index=True),  # identity.key, or `optouts.key_of` it and a template
     Column("since", At, nullable=False),  # business: WhatsApp's timestamp of the STOP
     Column("turn_id", Id),
     Column("lifted_at", At),

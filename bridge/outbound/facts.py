@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, select
 
+from bridge.ledger import optouts
 from bridge.ledger.tables import (
     block,
     consent,
@@ -118,10 +119,17 @@ def decisions(connection: Connection, world: World, business: int) -> None:
         world.consents = newest_decisions(connection.execute(said), business)
     keys = {key for held in world.keys_of.values() for key in held}
     keys |= {r.key for r in world.identities.values()}
+    keys |= {key for row in world.messages.values() if (key := optout_key(world, row)) is not None}
     if keys:
         blocked = select(block.c.key, block.c.since).where(block.c.key.in_(keys), block.c.lifted_at.is_(None))
         for row in connection.execute(lock_rows(connection, blocked)):
             world.blocked[row.key] = max(row.since, world.blocked.get(row.key, 0))
+
+
+def optout_key(world: World, row: Row[Any]) -> str | None:
+    """Where it stands that this identity stopped marketing messages, should Meta have refused this template with that."""
+    holder = world.identities.get(row.identity_id) if row.identity_id is not None else None
+    return optouts.key_of(holder.key, row.template) if holder is not None and row.template is not None else None
 
 
 def permitted_at(world: World, person_id: int | None, purpose: str | None) -> int | None:

@@ -264,6 +264,7 @@ class Fence:
             number_paused=(number_row.reason or "paused")
             if number_row is not None and now < min(number_row.paused_until, now + 600 * SECOND)
             else None,
+            optout=facts.optout_key(world, row) in world.blocked,
         )
 
     def _apply(

@@ -33,6 +33,7 @@ class Facts:
     template_status: str | None  # as Meta says; None = never heard
     in_pilot: bool
     number_paused: str | None
+    optout: bool = False  # stopped marketing messages inside WhatsApp, and Meta has refused this template as one
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,10 @@ def may_leave(facts: Facts) -> Verdict:
             return Never("suppressed", f"the patient does not want messages about {facts.purpose}")
         if facts.consent is None and facts.without_decision == "block":
             return Never("suppressed", f"no consent to messages about {facts.purpose} is known")
+    if facts.optout:
+        return Never(
+            "suppressed", "the patient stopped marketing messages in WhatsApp, and Meta counts this one as such"
+        )
     if facts.revision is not None and facts.current_revision is not None and facts.revision != facts.current_revision:
         return Never("superseded", "the resource changed since this was written")
     if facts.not_after is not None and facts.now >= facts.not_after:

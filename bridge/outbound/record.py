@@ -14,7 +14,7 @@ from typing import Any, Literal
 import msgspec
 from sqlalchemy import Connection, bindparam, func, select, update
 
-from bridge.ledger import audit, keys, lanes, outbox, states
+from bridge.ledger import audit, keys, lanes, optouts, outbox, states
 from bridge.ledger.clock import SECOND, Ids
 from bridge.ledger.crypto import Crypto
 from bridge.ledger.tables import attempt, lane, number
@@ -88,6 +88,8 @@ class Recorder:
                     pause(connection, row.number, now + UNREACHABLE, "WhatsApp cannot be reached")
             else:
                 self._refused(connection, result, row, now)
+        stopped = {r.message for r in results if r.reaction is not None and r.reaction.kind == "optout"}
+        optouts.record(connection, self._ids, stopped & set(rows), business)
         return {row.lane_id for row in rows.values()}
 
     # --- by outcome ------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from sqlalchemy import func, insert, select, update
 from bridge.errors import Undecryptable
 from bridge.ledger import retention, states, writes
 from bridge.ledger.balance import balance
+from bridge.ledger.inbox import Entry, Inbox
 from bridge.ledger.tables import attempt, audit, inbox, media, outbox, question, seen, turn, write
 from tests.ledger.kit import Ledger
 
@@ -123,6 +124,21 @@ def test_senders_keys_are_kept_400_days(ledger: Ledger) -> None:
     assert retention.sweep(ledger.store, ledger.ids, AGE)["seen"] == 2
     with ledger.store.read() as connection:
         assert connection.execute(select(func.count()).select_from(seen)).scalar_one() == 1
+
+
+def test_keys_of_statuses_are_kept_14_days(ledger: Ledger) -> None:
+    """Three for each message; Meta redelivers for 7 days. A message's own key of the same age stays."""
+    entries = [
+        Entry("app:hospital", "front_desk", kind, b"{}", sender_key=f"wamid.{kind}") for kind in ("status", "message")
+    ]
+    doors = Inbox(ledger.store, ledger.crypto, ledger.ids, "v1", lambda: None)
+    for days, left in ((13, 2), (15, 1)):
+        doors._commit([doors._prepare(entries)])
+        with ledger.store.write() as connection:
+            connection.execute(update(seen).values(at=now(ledger) - days * DAY))
+        retention.sweep(ledger.store, ledger.ids, AGE)
+        with ledger.store.read() as connection:
+            assert connection.execute(select(func.count()).select_from(seen)).scalar_one() == left
 
 
 def test_every_encrypted_column_has_a_rule_or_a_reason(ledger: Ledger) -> None:
