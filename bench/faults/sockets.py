@@ -1,0 +1,133 @@
+"""TI8: good traffic beside idle, slow, half-closed, pipelined and badly chunked connections: p99 at most twice its own.
+
+    python -m bench.faults.sockets --store sqlite
+
+Good traffic is 40 pushes a second over four connections, at an open loop. Every misbehaviour is measured between two
+stretches without any, and held against all those stretches together: other programs on the machine meet both alike.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import requests
+
+from bench import stores
+from bench.faults.misbehave import KINDS
+from bench.faults.outcome import Outcome
+from bridge.sandbox import people
+from bridge.sandbox.world import World
+
+RATE, CONNECTIONS = 40.0, 4
+WORST = 2.0
+ROOT = Path(__file__).parents[2]
+
+
+def p99(found: list[float]) -> float:
+    return sorted(found)[max(0, math.ceil(0.99 * len(found)) - 1)]
+
+
+class Good:
+    """Pushes that promise nothing to anybody, each with an id of its own."""
+
+    def __init__(self, world: World) -> None:
+        self._url = f"{world.doors}/ehr/main/appointments/Appointment"
+        self._headers = {
+            "Authorization": f"Bearer {world.environment['EHR_DOOR_SECRET']}", "Content-Type": "application/fhir+json",
+        }  # fmt: skip
+        self._start = datetime.now(UTC) + timedelta(days=9)
+        self._count = 0
+        self.wrong = 0
+
+    def measure(self, seconds: float) -> list[float]:
+        """Seconds that each took, from when it was due."""
+        took: list[float] = []
+        count = self._count = self._count + 1
+
+        def work(number: int) -> None:
+            due = time.monotonic() + number / RATE
+            end = time.monotonic() + seconds
+            turn = 0
+            with requests.Session() as session:
+                while due < end:
+                    time.sleep(max(0.0, due - time.monotonic()))
+                    turn += 1
+                    name = f"good{count}-{number}-{turn}"
+                    body = people.appointment(name, self._start, patient="Patient/ana") | {"status": "proposed"}
+                    try:
+                        answer = session.put(
+                            f"{self._url}/{name}", data=json.dumps(body).encode(), headers=self._headers, timeout=30
+                        )
+                        self.wrong += answer.status_code != 200
+                    except requests.RequestException:
+                        self.wrong += 1
+                    took.append(time.monotonic() - due)
+                    due += CONNECTIONS / RATE
+
+        threads = [threading.Thread(target=work, args=(number,)) for number in range(CONNECTIONS)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return took
+
+
+def play(kind: str, folder: Path, seconds: float = 15.0) -> Outcome:
+    calm: list[float] = []
+    rough: dict[str, list[float]] = {}
+    with World(folder, store=stores.url(kind, folder), polite=True) as world:
+        world.start_engine()
+        good, port = Good(world), world.doors.rpartition(":")[2]
+        good.measure(3)
+        for name in KINDS:
+            calm += good.measure(seconds / 2)
+            with subprocess.Popen(
+                [sys.executable, "-m", "bench.faults.misbehave", name, port],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT,
+            ) as bad:  # fmt: skip
+                assert bad.stdin is not None and bad.stdout is not None
+                bad.stdout.readline()
+                rough[name] = good.measure(seconds)
+                early = bad.poll()
+                bad.stdin.close()
+                bad.terminate()
+            if early is not None:
+                return Outcome(f"{name}: the misbehaving program ended by itself", False, "none", "")
+            calm += good.measure(seconds / 2)
+        wrong = good.wrong
+    base = p99(calm)
+    worst = max(p99(found) for found in rough.values())
+    said = ", ".join(f"{name} {1000 * p99(found):.0f}" for name, found in rough.items())
+    return Outcome(
+        f"p99 {1000 * base:.0f} ms without; {said}: {worst / base:.1f}x at worst; {wrong} not answered 200",
+        worst <= WORST * base and not wrong, "none drawn", f"python -m bench.faults.sockets --store {kind}",
+    )  # fmt: skip
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--store", choices=stores.KINDS, default="sqlite")
+    parser.add_argument("--seconds", type=float, default=15.0, help="of each misbehaviour")
+    given = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="bridge-sockets-"))
+    try:
+        outcome = play(given.store, folder, given.seconds)
+    finally:
+        stores.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+    print(outcome.reached)
+    return 0 if outcome.holds else 4
+
+
+if __name__ == "__main__":
+    sys.exit(main())
