@@ -1,7 +1,7 @@
 # Every command of this repository; `make help` lists them. A fresh machine needs git, make and Python 3.11 or later with
 # its venv: uv is taken from the PATH, else put into .uv/ from PyPI. It never downloads a Python.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint corpus test-hapi bench burst faults fuzz walks docs image clean
+.PHONY: help demo test check lint corpus test-hapi bench burst faults fuzz walks docs image bench-peers clean
 
 export UV_PYTHON_DOWNLOADS := never
 STEPS := 0,1,2,3,4,6,7,12,13,14
@@ -50,6 +50,9 @@ burst: $(UV)  ## 50,000 reminders due at nine, a set rate, a storm of 10 minutes
 fuzz: $(UV)  ## a million mutated notifications and webhooks at the running doors, and as many at the readers alone
 	$(RUN) python -m bench.fuzz --count 1000000
 
+bench-peers: $(UV)  ## bridge beside Node-RED, Apache Camel and a 120-line bridge, same work, interleaved rounds
+	$(RUN) python -m bench.peers $(ARGS)
+
 faults: $(UV)  ## kills, sockets, stores that are away, and every other fault of the list: demanded and reached; hours
 	$(RUN) python -m bench.faults
 
@@ -66,7 +69,7 @@ image:  ## the container image
 	docker build -t fhir-whatsapp-bridge .
 
 clean:  ## what make and the tests have made
-	rm -rf .venv .uv dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .uv dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .peers bench/peers/camel/target
 
 .uv/bin/uv:
 	@for python in python3 python3.14 python3.13 python3.12 python3.11; do \
