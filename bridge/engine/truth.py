@@ -14,6 +14,7 @@ import msgspec
 from sqlalchemy import Row
 
 from bridge.engine.fates import Fate
+from bridge.engine.foreign import without_foreign
 from bridge.engine.reads import Failed, Found
 from bridge.engine.site import Site
 from bridge.errors import UnreadableResource
@@ -92,8 +93,9 @@ class Judge:
         """The projection of a raw resource. Raises: UnreadableResource."""
         settings = self._site.settings
         kind = RESOURCES[str(resource.get("resourceType"))]
+        client = self._site.clients.get(ehr)
         return kind.project(
-            resource,
+            without_foreign(resource, client.local if client is not None else None),
             settings.ehrs[ehr].fhir_version,
             zone=settings.ehrs[ehr].zone or settings.site.zone,
             recognise=settings.consent.recognise,

@@ -81,7 +81,8 @@ class FakeEhr:
     # --- as EhrClient ----------------------------------------------------------------------------------------------
 
     def local(self, reference: str) -> str | None:
-        return reference if "/" in reference and "://" not in reference else None
+        rest = reference.removeprefix("https://ehr.example/fhir/").partition("/_history/")[0]
+        return rest if "/" in rest and "://" not in rest else None
 
     def read(self, reference: str, etag: str | None = None) -> Resource | NotModified | Missing | Deleted:
         self.reads.append(reference)

@@ -287,8 +287,11 @@ class World:
         if act.tapped is not None and act.tapped.to not in (act.sender.phone, act.sender.user_id, *act.sender.phones):
             self.wrong.append(f"{name} changed by a tap on a bubble that went to somebody else: {act.what}")
         if act.typed or (act.tapped is not None and act.tapped.template is None):
-            asked = act.tapped if act.tapped is not None else next(
-                (one for one in reversed(self.bubbles) if self._to(one, act.sender)), None)  # fmt: skip
+            # in this conversation: somebody who shows a number, and no number another time, has two of them
+            came = act.value["messages"][0]
+            address = came.get("from") or came.get("from_user_id")
+            said = next((one for one in reversed(self.bubbles) if one.to == address), None)
+            asked = act.tapped if act.tapped is not None else said
             if asked is None or asked.text is None or _day(old["start"]) not in asked.text or "?" not in asked.text:
                 self.wrong.append(f"{name} changed by {act.what}, who was not asked about it")
 
