@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import and_, or_, select, text, update
@@ -32,6 +33,8 @@ from bridge.mappers.render import Skip, render
 log = logging.getLogger(__name__)
 
 BATCH = 200
+AT_ONCE = 50  # messages that become ready in one transaction: SQLite's only writer is held for some milliseconds
+ROUND = 0.05  # seconds between the beginnings of two rounds: what was read meanwhile goes together
 RECENT = 15 * 60 * SECOND  # a read not older than this confirms a reminder
 IDLE = 0.2
 CLAMP_LOOK = 60.0  # seconds between two looks for times that only a broken clock writes
@@ -39,6 +42,18 @@ UNSETTLED_LOOK = 20.0  # seconds between two looks at what no status settled
 PLANNED = text("state = 'planned'")
 LIVE = text("state IN ('doubt','sending')")  # as its partial index says it, or every message would be looked at
 DOUBT_LOOK = 2.0  # seconds between two looks at doubts
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """A message that may queue now. `content` None: it was rendered before."""
+
+    row: Any
+    content: bytes | None = None
+    template: str = ""
+    language: str = ""
+    wa_id: str = ""
+    version: str = ""  # of the words, which are made now
 
 
 class Pump:
@@ -61,7 +76,10 @@ class Pump:
 
     def _run(self) -> None:
         site = self._site
+        begun = 0.0
         while not site.stopping.is_set():
+            site.stopping.wait(max(0.0, begun + ROUND - time.monotonic()))
+            begun = time.monotonic()
             site.vitals.beat("pump")
             site.wake_pump.clear()
             try:
@@ -93,20 +111,45 @@ class Pump:
             due = and_(due, *site.share("pump").mine(None, outbox_table.c.id))
             if braked:
                 due = and_(due, outbox_table.c.cls != CAMPAIGN)
-            rows: list[Any] = []
+            ids: list[int] = []
             # apart, so that each walks its part of the index and stops: a hundred thousand reminders wait behind
             for when in (outbox_table.c.not_before.is_(None), outbox_table.c.not_before <= business):
-                ordered = select(outbox_table).where(due, when).order_by(outbox_table.c.not_before, outbox_table.c.id)
-                rows += connection.execute(ordered.limit(BATCH - len(rows))).all() if len(rows) < BATCH else ()
-        return sum(self._one(row, business) for row in rows)
+                ordered = (
+                    select(outbox_table.c.id).where(due, when).order_by(outbox_table.c.not_before, outbox_table.c.id)
+                )
+                ids += connection.execute(ordered.limit(BATCH - len(ids))).scalars() if len(ids) < BATCH else ()
+            waiting = self._look.waiting(ids)  # for a read that is on its way: not looked at again before it is there
+            wanted = [i for i in ids if i not in waiting]
+            found = connection.execute(select(outbox_table).where(outbox_table.c.id.in_(wanted))) if wanted else ()
+            by_id = {row.id: row for row in found}
+        made, moved = [], 0
+        for row in (by_id[i] for i in wanted if i in by_id):
+            done = self._guarded(row, business)
+            if isinstance(done, _Made):
+                made.append(done)
+            else:
+                moved += done
+        for first in range(0, len(made), AT_ONCE):
+            moved += self._ready(made[first : first + AT_ONCE])
+        return moved
 
     # --- one message -----------------------------------------------------------------------------------------------
 
-    def _one(self, row: Any, business: int) -> int:
+    def _guarded(self, row: Any, business: int) -> _Made | int:
+        """One that breaks us ends as failed: those behind it must leave all the same."""
+        try:
+            return self._one(row, business)
+        except SQLAlchemyError:
+            raise
+        except Exception as error:
+            log.exception("a message could not be made", extra={"message_id": f"msg_{row.id}"})
+            return self._end(row, "failed", f"it could not be made: {type(error).__name__}")
+
+    def _one(self, row: Any, business: int) -> _Made | int:
         if row.not_after is not None and business >= row.not_after:
             return self._end(row, "expired", "too late to be useful: its expiry passed before it could leave")
         if row.attempted:
-            return self._ready(row, None)
+            return _Made(row)
         try:
             plain = self._site.crypto.decrypt(row.content, row.key_id, "outbox", "content", row.id)
             draft = Draft.from_bytes(plain)
@@ -129,46 +172,42 @@ class Pump:
             return self._end(row, "suppressed", rendered.reason)
         template = self._site.content.catalogue.get(rendered.template)
         content = compose.to_content(rendered, draft, named=template is None or template.parameter_format == "named")
-        return self._ready(
-            row,
-            content.to_bytes(),
-            template=rendered.template,
-            language=rendered.language,
-            wa_id=draft.wa_id,
-            version=mapping.version,
-        )
+        return _Made(row, content.to_bytes(), rendered.template, rendered.language, draft.wa_id, mapping.version)
 
-    def _ready(
-        self,
-        row: Any,
-        content: bytes | None,
-        *,
-        template: str = "",
-        language: str = "",
-        wa_id: str = "",
-        version: str = "",
-    ) -> int:
+    def _ready(self, made: Sequence[_Made]) -> int:
+        """They queue in their lanes; returns how many did."""
         site = self._site
+        sealed = {
+            one.row.id: site.crypto.encrypt(one.content, "outbox", "content", one.row.id, one.row.key_id)
+            for one in made
+            if one.content is not None
+        }
         with site.store.write() as connection:
-            values: dict[str, Any] = {"retry_at": None}
-            if content is not None:
-                values |= {
-                    "content": site.crypto.encrypt(content, "outbox", "content", row.id, row.key_id),
-                    "template": template,
-                    "language": language,
-                    "mapping_version": version,  # of the words, which are made now
-                    **self._address(connection, row, wa_id),
-                }
-            lanes.lock(connection, sorted({row.lane_id, values.get("lane_id", row.lane_id)}))
+            values = {one.row.id: self._values(connection, one, sealed) for one in made}
+            queues = {one.row.id: {one.row.lane_id, values[one.row.id]["lane_id"]} for one in made}
+            lanes.lock(connection, sorted(set().union(*queues.values())))
             now = site.store.now(connection)
-            planned = update(outbox_table).where(outbox_table.c.id == row.id, outbox_table.c.state == "planned")
-            connection.execute(planned.values(**values))  # first: it queues in the lane it has now
-            if not outbox.move(connection, [row.id], "ready", now, only_from=("planned",)):
-                return 0
-            lanes.wake(connection, {row.lane_id, values.get("lane_id", row.lane_id)}, now)
+            outbox.set_planned(connection, list(values.values()))  # first: it queues in the lane it has now
+            moved = outbox.move(connection, values, "ready", now, only_from=("planned",))
+            lanes.wake(connection, set().union(*(queues[i] for i in moved)), now)
             faults.point("pump_before_commit")
-        site.wake_sender()
-        return 1
+        if moved:
+            site.wake_sender()
+        return len(moved)
+
+    def _values(self, connection: Any, one: _Made, sealed: Mapping[int, bytes]) -> dict[str, Any]:
+        """What changes in its row beside the state."""
+        row = one.row
+        held = {
+            "id": row.id, "retry_at": None, "content": row.content, "template": row.template, "language": row.language,
+            "mapping_version": row.mapping_version, "identity_id": row.identity_id, "lane_id": row.lane_id,
+        }  # fmt: skip
+        if one.content is None:
+            return held
+        return held | {
+            "content": sealed[row.id], "template": one.template, "language": one.language, "mapping_version": one.version,
+            **self._address(connection, row, one.wa_id),
+        }  # fmt: skip
 
     def _address(self, connection: Any, row: Any, wa_id: str) -> dict[str, Any]:
         """Where it goes now: the number may have changed since it was planned."""

@@ -6,7 +6,7 @@ be read holds it back until half of its expiry is over; then the site's `reminde
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -50,6 +50,13 @@ class SecondLook:
         self._reader = reader
         self._judge = Judge(site, reader)
         self._pushed, self._since = site.clock.offset, 0
+        self._asked: dict[int, tuple[str, list[str]]] = {}  # message -> the reads it waits for
+
+    def waiting(self, ids: Iterable[int]) -> set[int]:
+        """Those of these messages whose reads are still on their way; what others waited for is forgotten."""
+        asked = {i: self._asked[i] for i in ids if i in self._asked}
+        self._asked = {i: held for i, held in asked.items() if self._reader.awaited(*held)}
+        return set(self._asked)
 
     def again(self, row: Any, draft: Draft, business: int) -> Draft | Postponed | str | None:
         """The draft as the EHR holds it now; a reason against it; None: something is being read or applied."""
