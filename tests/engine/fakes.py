@@ -12,7 +12,7 @@ from typing import Any
 
 from bridge.errors import EhrRefused, EhrUnreachable
 from bridge.fhir import rawjson
-from bridge.fhir.answers import Conflict, Deleted, Missing, NotModified, Resource, Written
+from bridge.fhir.answers import Conflict, Deleted, Entry, Missing, NotModified, Resource, Written
 
 Raw = dict[str, Any]
 
@@ -146,6 +146,15 @@ class FakeEhr:
         resource = rawjson.loads(body) | {"id": f"{resource_type.lower()}-{len(self.held)}"}
         self.writes.append(("POST", resource_type))
         return self._answer(self.put(resource), created=True)
+
+    def batch(self, entries: Sequence[Mapping[str, Any]]) -> tuple[Entry, ...]:
+        """Creates of a batch Bundle, each with its `ifNoneExist`."""
+        answers = []
+        for entry in entries:
+            system, _, value = str(entry["request"]["ifNoneExist"]).removeprefix("identifier=").partition("|")
+            made = self.create(entry["resource"]["resourceType"], rawjson.dumps(entry["resource"]), (system, value))
+            answers.append(Entry(201 if made.created else 200, made.reference, made.etag, ()))
+        return tuple(answers)
 
     def close(self) -> None: ...
 
