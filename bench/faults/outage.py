@@ -10,7 +10,6 @@ transaction of ten minutes is shortened to one. Clocks and the nights they are c
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import shutil
 import sys
@@ -20,7 +19,6 @@ import time
 from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import requests
@@ -30,9 +28,8 @@ from sqlalchemy.exc import DBAPIError
 from bench import stores
 from bench.faults import checker, outages
 from bench.faults.outages import Outage
+from bench.faults.pushes import Push
 from bench.faults.run import Figures, Kills
-from bridge.sandbox import people
-from bridge.sandbox.world import World
 
 CATCH_UP = 30.0  # seconds
 PROBES = 10.0  # a second
@@ -41,16 +38,16 @@ WARM = 6.0  # seconds of load before, and after
 
 @dataclass(slots=True)
 class Prober:
-    """Pushes that promise nothing to anybody; each answer with when it came."""
+    """The same push ten times a second; each answer with when it came."""
 
-    world: World
+    push: Push
     answers: list[tuple[float, int]] = field(default_factory=list)  # when it was answered; 0 for a broken connection
     _enough: threading.Event = field(default_factory=threading.Event)
     _threads: list[threading.Thread] = field(default_factory=list)
 
     def start(self, workers: int = 4) -> None:
-        for number in range(workers):
-            thread = threading.Thread(target=self._run, args=(number, workers), daemon=True)
+        for _ in range(workers):
+            thread = threading.Thread(target=self._run, args=(workers,), daemon=True)
             thread.start()
             self._threads.append(thread)
 
@@ -59,22 +56,10 @@ class Prober:
         for thread in self._threads:
             thread.join(30)
 
-    def _run(self, number: int, workers: int) -> None:
-        start, turn = datetime.now(UTC) + timedelta(days=9), 0
-        headers = {
-            "Authorization": f"Bearer {self.world.environment['EHR_DOOR_SECRET']}",
-            "Content-Type": "application/fhir+json",
-        }
+    def _run(self, workers: int) -> None:
         with requests.Session() as session:
             while not self._enough.wait(workers / PROBES):
-                turn += 1
-                name = f"probe{number}-{turn}"
-                body = people.appointment(name, start, patient="Patient/ana") | {"status": "proposed"}
-                url = f"{self.world.doors}/ehr/main/appointments/Appointment/{name}"
-                try:
-                    status = session.put(url, data=json.dumps(body).encode(), headers=headers, timeout=30).status_code
-                except requests.RequestException:
-                    status = 0
+                status = self.push.send(session)
                 self.answers.append((time.time(), status))
 
 
@@ -98,8 +83,8 @@ def one(kind: str, folder: Path, outage: Outage, seed: int) -> Came:
         stack.enter_context(kills)
         figures = Figures(f"{kind} {outage.name}")
         kills.mischief()
+        prober, enough = Prober(Push(kills.world)), threading.Event()
         kills.world.start_engine()
-        prober, enough = Prober(kills.world), threading.Event()
         load = threading.Thread(target=kills.load.work, args=(600.0, enough))
         load.start()
         prober.start()

@@ -9,7 +9,6 @@ stretches without any, and held against all those stretches together: other prog
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import shutil
 import subprocess
@@ -17,7 +16,6 @@ import sys
 import tempfile
 import threading
 import time
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import requests
@@ -25,7 +23,7 @@ import requests
 from bench import stores
 from bench.faults.misbehave import KINDS
 from bench.faults.outcome import Outcome
-from bridge.sandbox import people
+from bench.faults.pushes import Push
 from bridge.sandbox.world import World
 
 RATE, CONNECTIONS = 40.0, 4
@@ -38,39 +36,23 @@ def p99(found: list[float]) -> float:
 
 
 class Good:
-    """Pushes that promise nothing to anybody, each with an id of its own."""
+    """The same push again and again; what is not answered 200 is counted."""
 
-    def __init__(self, world: World) -> None:
-        self._url = f"{world.doors}/ehr/main/appointments/Appointment"
-        self._headers = {
-            "Authorization": f"Bearer {world.environment['EHR_DOOR_SECRET']}", "Content-Type": "application/fhir+json",
-        }  # fmt: skip
-        self._start = datetime.now(UTC) + timedelta(days=9)
-        self._count = 0
+    def __init__(self, push: Push) -> None:
+        self._push = push
         self.wrong = 0
 
     def measure(self, seconds: float) -> list[float]:
         """Seconds that each took, from when it was due."""
         took: list[float] = []
-        count = self._count = self._count + 1
 
         def work(number: int) -> None:
             due = time.monotonic() + number / RATE
             end = time.monotonic() + seconds
-            turn = 0
             with requests.Session() as session:
                 while due < end:
                     time.sleep(max(0.0, due - time.monotonic()))
-                    turn += 1
-                    name = f"good{count}-{number}-{turn}"
-                    body = people.appointment(name, self._start, patient="Patient/ana") | {"status": "proposed"}
-                    try:
-                        answer = session.put(
-                            f"{self._url}/{name}", data=json.dumps(body).encode(), headers=self._headers, timeout=30
-                        )
-                        self.wrong += answer.status_code != 200
-                    except requests.RequestException:
-                        self.wrong += 1
+                    self.wrong += self._push.send(session) != 200
                     took.append(time.monotonic() - due)
                     due += CONNECTIONS / RATE
 
@@ -86,8 +68,9 @@ def play(kind: str, folder: Path, seconds: float = 15.0) -> Outcome:
     calm: list[float] = []
     rough: dict[str, list[float]] = {}
     with World(folder, store=stores.url(kind, folder), polite=True) as world:
+        good = Good(Push(world))
         world.start_engine()
-        good, port = Good(world), world.doors.rpartition(":")[2]
+        port = world.doors.rpartition(":")[2]
         good.measure(3)
         for name in KINDS:
             calm += good.measure(seconds / 2)
