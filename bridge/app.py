@@ -90,7 +90,7 @@ class Engine:
         migrate(store)
         self.site = make_site(settings, store, clock=clock, roles=roles, node=_node(settings, name))
         site = self.site
-        self.presence = Presence(store, site.node, roles, site.vitals.sick)
+        self.presence = Presence(store, site.ids, site.node, roles, site.vitals.sick)
         site.share, site.nodes = self.presence.share, self.presence.nodes
         self.inbox = Inbox(store, site.crypto, site.ids, site.content.version, site.wake_apply.set)
         self.reader = Reader(site.clients, store.now, lambda: self.applier.answered())  # noqa: PLW0108  it is made below

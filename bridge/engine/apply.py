@@ -324,13 +324,12 @@ class Applier:
 
     def _primed(self) -> tuple[set[str], set[str]]:
         """EHRs whose news is told, and those that are being primed for the first time."""
-        with self._site.store.read() as connection:
-            marks = set(
-                connection.execute(
-                    select(mark.c.key).where(or_(mark.c.key.like("primed:%"), mark.c.key.like("priming:%")))
-                ).scalars()
-            )
         ehrs = self._site.settings.ehrs
+        wanted = [f"{what}:{key}" for what in ("primed", "priming") for key in ehrs]
+        with (
+            self._site.store.read() as connection
+        ):  # by whole keys: there is a mark for each Communication ever written
+            marks = set(connection.execute(select(mark.c.key).where(mark.c.key.in_(wanted))).scalars())
         primed = {key for key, ehr in ehrs.items() if ehr.prime == "none" or f"primed:{key}" in marks}
         return primed, {key for key in ehrs if f"priming:{key}" in marks} - primed
 

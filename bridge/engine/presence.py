@@ -17,6 +17,7 @@ from sqlalchemy import BigInteger, ColumnElement, Text, cast, func
 from sqlalchemy.exc import SQLAlchemyError
 
 from bridge.ledger import nodes
+from bridge.ledger.clock import Ids
 from bridge.ledger.store import Store
 
 log = logging.getLogger(__name__)
@@ -44,9 +45,12 @@ WHOLE = Share()
 class Presence:
     """Beats while the process lives, and knows who else does. On SQLite there is one engine, and no thread."""
 
-    def __init__(self, store: Store, node: str, roles: Collection[str], sick: Callable[[], Collection[str]]) -> None:
+    def __init__(
+        self, store: Store, ids: Ids, node: str, roles: Collection[str], sick: Callable[[], Collection[str]]
+    ) -> None:
         """`sick`: roles of this process whose loop is dead, asked at each beat."""
         self._store = store
+        self._ids = ids
         self._node = node
         self._roles = frozenset(roles)
         self._sick = sick
@@ -96,7 +100,7 @@ class Presence:
         try:
             with self._store.write() as connection:
                 now = self._store.now(connection)
-                nodes.beat(connection, self._node, self._roles.difference(self._sick()), now)
+                nodes.beat(connection, self._ids, self._node, self._roles.difference(self._sick()), now)
                 if first:
                     nodes.forget_old(connection, now)
                 found = nodes.alive(connection, now)

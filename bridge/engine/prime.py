@@ -116,7 +116,8 @@ class Primer:
     def resume(self) -> None:
         """Go on with what an earlier life of this engine had begun."""
         with self._site.store.read() as connection:
-            begun = connection.execute(select(mark.c.key).where(mark.c.key.like("priming:%"))).scalars().all()
+            keys = [f"priming:{ehr}" for ehr in self._site.settings.ehrs]
+            begun = connection.execute(select(mark.c.key).where(mark.c.key.in_(keys))).scalars().all()
         for key in begun:
             ehr = key.removeprefix("priming:")
             if self._reader.can_read(ehr):

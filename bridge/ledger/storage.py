@@ -16,7 +16,7 @@ _QUEUE = {
     "autovacuum_analyze_scale_factor": "0.02",
     "autovacuum_vacuum_cost_limit": "1000",  # five times the default: it must keep up with the sends
 }
-_FEW_ROWS = {  # changed at every fence, every beat: their few pages must not become thousands
+_FEW_ROWS = {  # changed at every fence: its one page must not become a thousand
     "fillfactor": "20",
     "autovacuum_vacuum_scale_factor": "0",
     "autovacuum_vacuum_threshold": "500",
@@ -29,8 +29,8 @@ STORAGE: Mapping[str, Mapping[str, str]] = {
     "write": _QUEUE | {"fillfactor": "85"},
     "resource": _QUEUE,
     "seen": {"autovacuum_vacuum_insert_scale_factor": "0.05", "autovacuum_analyze_scale_factor": "0.05"},
+    "mark": {"autovacuum_vacuum_insert_scale_factor": "0.05"},
     "number": _FEW_ROWS,
-    "mark": _FEW_ROWS,
 }
 
 

@@ -28,7 +28,7 @@ def bench(workshop: Workshop) -> Bench:
 
 
 def presence(bench: Bench, name: str, *roles: str) -> Presence:
-    return Presence(bench.store, name, roles or ("apply", "pump"), set)
+    return Presence(bench.store, bench.site.ids, name, roles or ("apply", "pump"), set)
 
 
 def test_a_node_that_is_not_heard_of_has_no_share(bench: Bench) -> None:
@@ -48,7 +48,7 @@ def test_a_node_that_is_not_heard_of_has_no_share(bench: Bench) -> None:
 
 def test_only_who_has_the_role_and_fills_it(bench: Bench) -> None:
     dead: set[str] = set()
-    a, b = presence(bench, "a", "apply"), Presence(bench.store, "b", ("apply", "send"), lambda: dead)
+    a, b = presence(bench, "a", "apply"), Presence(bench.store, bench.site.ids, "b", ("apply", "send"), lambda: dead)
     door = presence(bench, "c", "doors")
     for one in (a, b, door, a):
         one._beat()
