@@ -50,6 +50,22 @@ def cut(url: str) -> None:
         )
 
 
+def wait_for_the_dead(url: str, seconds: float = 10.0) -> None:
+    """Until the server has noticed that its clients were killed: a COMMIT it had received already is still carried out, and
+    who looks before sees less than the dead engine has done. Nothing to wait for on SQLite."""
+    if make_url(url).get_backend_name() == "sqlite":
+        return
+    until = time.monotonic() + seconds
+    left = "SELECT count(*) FROM pg_stat_activity WHERE datname = %s AND backend_type = 'client backend'"
+    with admin() as connection:
+        while time.monotonic() < until:
+            row = connection.execute(left, (make_url(url).database,)).fetchone()
+            if row == (0,):
+                return
+            time.sleep(0.01)
+    raise TimeoutError(f"connections of the killed engine are still there after {seconds:g} s")
+
+
 def admin(database: str = "postgres") -> psycopg.Connection[tuple[Any, ...]]:
     """A connection of somebody else's to the server."""
     host = _server().get_uri().partition("host=")[2]

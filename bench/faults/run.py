@@ -99,7 +99,7 @@ class Kills:
         self._rate = rate
         self.soon = soon  # the person does not wait for what a doubt holds back: quicker, and kinder to the engine
         self._before: set[str] = set()  # listed as unknown before the last kill
-        self._sending = 0  # messages that were being sent at it
+        self._sending: int | None = None  # messages that were being sent at it; None: it has been accounted for
         self._died = float("inf")  # when
         self._patience = QUIET + 10 * retry_base
 
@@ -214,6 +214,7 @@ class Kills:
     def _killed(self, figures: Figures, how: str) -> None:
         at = time.time()
         self.world.kill()
+        stores.wait_for_the_dead(self.world.store)
         sending = self._count(outbox.c.id, outbox.c.state == "sending")
         self._before = self._listed()
         self._died = time.time()
@@ -227,12 +228,15 @@ class Kills:
         self._account(figures)
 
     def _account(self, figures: Figures) -> None:
-        """No more may be unknown after a kill than was being sent at it."""
+        """No more may be unknown after a kill than was being sent at it. What was not killed has nothing to account for: where
+        a point was not reached, a life in between has doubts of its own, of answers that our mischief lost."""
+        if self._sending is None:
+            return
         fresh = self._listed(fenced_before=self._died) - self._before
-        if figures.kills and len(fresh) > self._sending:
+        if len(fresh) > self._sending:
             figures.problems.append(f"{len(fresh)} are listed as unknown, {self._sending} were being sent")
         figures.unknown += len(fresh)
-        self._before, self._sending = set(), 10**9  # only what follows a kill is held against it
+        self._before, self._sending = set(), None  # only what follows a kill is held against it
 
     # --- quiet -----------------------------------------------------------------------------------------------------
 
