@@ -178,3 +178,16 @@ class UnfitValue(BridgeError):
     """A value that the chosen formatter cannot put into words."""
 
     remedy = "Choose another `as:` in the mapping, or a path that ends in a value this one takes."
+
+
+class MediaUnreachable(BridgeError):
+    """WhatsApp did not take a document now."""
+
+    remedy = "Nothing unless it lasts: the document is fetched and offered again a few times, then a person is told."
+    retryable = True
+
+
+class MediaRefused(BridgeError):
+    """WhatsApp does not want a document."""
+
+    remedy = "Look at the number's access token in WhatsApp Manager, and at the size and type of the document."

@@ -245,11 +245,13 @@ class Carrying:
     def _consent(self, row: Any, client: EhrClient) -> Outcome:
         wanted = self._wanted(row)
         recognised = self._site.settings.consent.recognise
-        system, _, code = recognised[0].category.rpartition("|") if recognised else ("http://loinc.org", "|", "89057-4")
+        asked = set(wanted.get("purposes") or ())  # of an answer to a question; STOP and START speak of everything
+        fitting = [row for row in recognised if asked and asked == set(row.purposes)] or list(recognised)
+        system, _, code = fitting[0].category.rpartition("|") if fitting else ("http://loinc.org", "|", "89057-4")
         built = build.consent(
             decision_id=f"turn_{wanted['turn']}",
             patient=wanted["patient"],
-            performer=wanted["patient"],
+            performer=wanted.get("performer") or wanted["patient"],
             decision=wanted["decision"],
             decided_at=from_us(wanted["at"]),
             category=(system, code),

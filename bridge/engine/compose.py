@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from bridge.engine.gates import gate_of
 from bridge.engine.site import Site
 from bridge.ledger import keys, states
 from bridge.ledger.clock import SECOND, from_us, to_us
@@ -20,7 +21,7 @@ from bridge.mappers.mapping import Mapping as MappingFile
 from bridge.mappers.recipient import Recipient
 from bridge.mappers.reminders import Due
 from bridge.mappers.render import Context, Skip, TemplateMessage, held, render
-from bridge.outbound.content import Button, Content
+from bridge.outbound.content import Button, Content, Gate
 
 PRIORITY = {"high": states.URGENT, "normal": states.NEWS, "low": states.CAMPAIGN}
 
@@ -57,6 +58,7 @@ class Draft:
     zone: str
     language: str
     offset: str | None = None
+    minor: bool = False  # of the patient: a result of theirs is a person's to release
 
     def to_bytes(self) -> bytes:
         return msgspec.json.encode(
@@ -162,7 +164,7 @@ def _clear(site: Site, reference: str) -> str:
     return clear_reference(reference) or site.crypto.index(reference)
 
 
-def to_content(message: TemplateMessage, draft: Draft, *, named: bool) -> Content:
+def to_content(message: TemplateMessage, draft: Draft, *, named: bool, gate: Gate | None = None) -> Content:
     """The rendered message as its row keeps it."""
     return Content(
         wa_id=draft.wa_id,
@@ -177,6 +179,7 @@ def to_content(message: TemplateMessage, draft: Draft, *, named: bool) -> Conten
             Button(b.index, b.id, b.title, b.do, b.confirm, b.expires.total_seconds() if b.expires else None)
             for b in message.buttons
         ),
+        gate=gate,
     )
 
 
@@ -193,6 +196,7 @@ def message(
     cls = states.REMINDER if due is not None else PRIORITY[delivery.priority]
     expires = int(delivery.expires.total_seconds() * SECOND)
     state, reason, not_before = "ready", None, None
+    why: tuple[str, ...] = ()
     if due is not None:
         state, reason, not_before, not_after = "planned", "waits for its time", to_us(due.at), to_us(due.expires_at)
     else:
@@ -204,11 +208,15 @@ def message(
         not_after = (not_before or business) + expires
         if mapping.gate is not None and (why := held(mapping, context(site, draft, about.ehr, from_us(business)))):
             state, reason = "held", f"a clinician must release it: {why[0]}"
+        elif mapping.gate is not None and draft.minor:
+            why, state, reason = (), "held", "a clinician must release it: a result of a minor"
     number = site.number().key
     own = canonical(draft.wa_id)
     if state in ("ready", "held") and rendered is not None:
         template = site.content.catalogue.get(rendered.template)
-        content = to_content(rendered, draft, named=template is None or template.parameter_format == "named").to_bytes()
+        named = template is None or template.parameter_format == "named"
+        gate = gate_of(site, mapping, draft.scene.patient, why)
+        content = to_content(rendered, draft, named=named, gate=gate).to_bytes()
     else:
         content = draft.to_bytes()
     fields: dict[str, object] = {
@@ -232,6 +240,8 @@ def message(
         "not_after": not_after,
         "quiet": quiet,
         "cohort": in_pilot(site, draft.scene),
+        "missing": mapping.consent.if_missing if mapping.consent.if_missing != "skip" else None,
+        "reply_within": int(mapping.no_reply.total_seconds() * SECOND) if mapping.no_reply is not None else None,
     }
     return NewMessage(
         effect_key=effect_key(

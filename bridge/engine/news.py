@@ -34,7 +34,7 @@ from bridge.mappers.events import RESOURCES, same
 from bridge.mappers.events.appointment import PROMISED
 from bridge.mappers.mapping import Mapping as MappingFile
 from bridge.mappers.person import Person, read_person
-from bridge.mappers.recipient import Recipient, Refusal, recipients
+from bridge.mappers.recipient import Recipient, Refusal, is_minor, recipients
 from bridge.mappers.reminders import Covered, schedule
 from bridge.mappers.render import Skip
 
@@ -327,7 +327,10 @@ class News:
         patient_zone = chosen.patient.zone
         zone, _ = compose.zone_of(site, ehr, scene, patient_zone)
         language = site.language(chosen.person.language, chosen.patient.language)
-        draft = Draft(scene, wa_id, chosen.role, zone, language)
+        minor = kind == "DiagnosticReport" and is_minor(
+            chosen.patient, minor_under=site.settings.site.minor_under, today=site.now().date()
+        )
+        draft = Draft(scene, wa_id, chosen.role, zone, language, minor=minor)
         about = About(
             ehr=ehr,
             resource_key=change.group.key,

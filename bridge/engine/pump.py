@@ -18,9 +18,13 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from bridge.engine import compose, projections
 from bridge.engine.compose import Draft
+from bridge.engine.consentless import Consentless
+from bridge.engine.documents import Documents
+from bridge.engine.gates import gate_of
 from bridge.engine.reads import Reader
 from bridge.engine.reminding import Postponed, SecondLook
 from bridge.engine.site import Site
+from bridge.engine.unanswered import Unanswered
 from bridge.errors import BridgeError
 from bridge.ledger import faults, horizons, keys, lanes, outbox
 from bridge.ledger.clock import SECOND, from_us
@@ -63,6 +67,8 @@ class Pump:
         self._site = site
         self._reader = reader
         self._look = SecondLook(site, reader)
+        self.documents = Documents(site)
+        self._consentless, self._unanswered = Consentless(site), Unanswered(site)
         self._thread = threading.Thread(target=self._run, name="pump", daemon=True)
         self._last_doubts = self._last_unsettled = 0
         self._last_clamp = -CLAMP_LOOK
@@ -73,6 +79,7 @@ class Pump:
     def stop(self) -> None:
         self._site.wake_pump.set()
         self._thread.join(5)
+        self.documents.stop()
 
     def _run(self) -> None:
         site = self._site
@@ -100,6 +107,8 @@ class Pump:
         self._doubts()
         self._clamp()
         self._unsettled()
+        self._consentless.once()
+        self._unanswered.once()
         site = self._site
         with site.store.read() as connection:
             business, now = site.clock.now_us(), site.store.now(connection)
@@ -150,6 +159,8 @@ class Pump:
             return self._end(row, "expired", "too late to be useful: its expiry passed before it could leave")
         if row.attempted:
             return _Made(row)
+        if row.kind == "document":
+            return self.documents.take(row)
         try:
             plain = self._site.crypto.decrypt(row.content, row.key_id, "outbox", "content", row.id)
             draft = Draft.from_bytes(plain)
@@ -171,7 +182,9 @@ class Pump:
         if isinstance(rendered, Skip):
             return self._end(row, "suppressed", rendered.reason)
         template = self._site.content.catalogue.get(rendered.template)
-        content = compose.to_content(rendered, draft, named=template is None or template.parameter_format == "named")
+        named = template is None or template.parameter_format == "named"
+        gate = gate_of(self._site, mapping, draft.scene.patient)
+        content = compose.to_content(rendered, draft, named=named, gate=gate)
         return _Made(row, content.to_bytes(), rendered.template, rendered.language, draft.wa_id, mapping.version)
 
     def _ready(self, made: Sequence[_Made]) -> int:

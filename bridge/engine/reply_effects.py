@@ -12,12 +12,14 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, insert, select, update
 
-from bridge.engine import persons, projections
+from bridge.engine import gates, persons, projections
 from bridge.engine.answers import answer
+from bridge.engine.documents import Wish, wished
 from bridge.engine.site import Site
 from bridge.engine.situations import Loaded
 from bridge.inbound.effects import (
     Ask,
+    Attempt,
     Block,
     Close,
     Command,
@@ -27,15 +29,17 @@ from bridge.inbound.effects import (
     Ignore,
     RecordDecision,
     Say,
+    ShowDocument,
     Unblock,
 )
 from bridge.inbound.providers.updates import Message
 from bridge.inbound.reply import Reply
 from bridge.inbound.situation import Linked
-from bridge.ledger import keys, lanes, outbox, writes
+from bridge.ledger import audit, keys, lanes, outbox, writes
 from bridge.ledger.clock import SECOND, to_us
 from bridge.ledger.outbox import NewMessage
-from bridge.ledger.tables import block, consent, conversation, person, question, turn
+from bridge.ledger.tables import block, consent, conversation, inbox, person, question, turn
+from bridge.ledger.tables import outbox as outbox_table
 
 WINDOW = 24 * 3600 * SECOND
 QUESTION_OPEN = 24 * 3600 * SECOND  # its buttons; typed words count for ten minutes only (inbound.standing)
@@ -56,7 +60,7 @@ def apply_effects(
     talk = _conversation(connection, site, loaded, at)
     said = site.ids()
     messages: list[NewMessage] = []
-    open_turn, last_said = None, None
+    open_turn, last_said, private = None, None, False
     if any(isinstance(effect, Unblock) for effect in effects) and _stopped_since(connection, loaded, at):
         effects = ()  # a START that comes after a STOP written later: WhatsApp delivers late and out of order
     for i, effect in enumerate(effects):
@@ -90,6 +94,13 @@ def apply_effects(
                     .where(person.c.id.in_(list(loaded.persons)), person.c.link_ended_at.is_not(None))
                     .values(link_ended_at=None)
                 )
+            case Attempt():
+                private = True
+                subject = f"msg_{effect.message_id}" if effect.message_id is not None else None
+                audit.record(connection, row=site.ids(), at=now, action=f"gate {effect.outcome}", subject=subject)
+            case ShowDocument():
+                messages.append(_document(connection, site, loaded, effect, said))
+                last_said = "document"
             case RecordDecision():
                 _decision(connection, site, loaded, effect, at, said, talk, now)
             case EndGuardianLink():
@@ -100,7 +111,7 @@ def apply_effects(
                 open_turn = effect.reason
             case Ignore():
                 pass
-    body = {"type": message.type, "text": reply.text, "raw": message.raw}
+    body = {"type": message.type, "text": None if private else reply.text, "raw": {} if private else message.raw}
     connection.execute(
         lanes.upsert(connection.dialect.name)(turn).on_conflict_do_nothing(index_elements=["wamid"]),
         {
@@ -125,7 +136,10 @@ def apply_effects(
     if last_said is not None:
         values["last_said"] = last_said
     connection.execute(update(conversation).where(conversation.c.id == talk).values(**values))
-    _communication(connection, site, loaded, reply, message, said, talk, now)
+    if private:  # a birth date proves who somebody is once, and is kept nowhere
+        connection.execute(update(inbox).where(inbox.c.id == event).values(body=None))
+    else:
+        _communication(connection, site, loaded, reply, message, said, talk, now)
 
 
 def _conversation(connection: Connection, site: Site, loaded: Loaded, at: int) -> int:
@@ -178,6 +192,7 @@ def _ask(
         "role": effect.role,
         "patient": visit.patient if visit is not None else None,
         "zone": loaded.zone,
+        "asked_of": loaded.identity_keys,
     }
     connection.execute(
         insert(question).values(
@@ -204,6 +219,26 @@ def _ask(
         buttons=effect.buttons,
     )
     return asked, row
+
+
+def _document(connection: Connection, site: Site, loaded: Loaded, effect: ShowDocument, said: int) -> NewMessage:
+    """What fetches it and sends it: the words of the reply are not needed for that."""
+    about = connection.execute(select(outbox_table).where(outbox_table.c.id == effect.message_id)).one()
+    link = next(link for link in loaded.situation.linked if link.person_id == effect.person_id)
+    gate = gates.gate_kept(site, about)
+    wish = Wish(
+        ehr=link.ehr,
+        reference=about.resource_ref or "",
+        patient=link.patient,
+        guardian=link.reference if link.role == "guardian" else None,
+        mapping=about.mapping,
+        language=loaded.thread.language,
+        zone=about.zone or site.settings.site.zone,
+        turn=said,
+        thread=loaded.thread,
+        released=gate.released if gate is not None else (),
+    )
+    return wished(site, wish, about)
 
 
 def _command(
@@ -281,9 +316,9 @@ def _decision(
     talk: int,
     now: int,
 ) -> None:
-    """STOP denies every purpose; START gives back only what a STOP in this chat had denied."""
-    purposes = list(site.settings.consent.purposes)
-    if effect.decision == "permit":
+    """STOP denies every purpose; START gives back only what a STOP in this chat had denied; an answer is of what was asked."""
+    purposes = list(effect.purposes or site.settings.consent.purposes)
+    if effect.decision == "permit" and not effect.purposes:
         denied = connection.execute(
             select(consent.c.purpose, consent.c.decision, consent.c.source)
             .where(consent.c.person_id == effect.person_id)
@@ -305,10 +340,15 @@ def _decision(
         ],
     )  # fmt: skip
     held = loaded.persons.get(effect.person_id)
+    if held is None:  # a guardian's: the patient is no person of this telephone
+        held = connection.execute(select(person).where(person.c.id == effect.person_id)).first()
     if held is None or held.ref is None or site.settings.ehrs[held.ehr].writeback.consent != "create":
         return
     row = site.ids()
-    wanted = {"patient": held.ref, "decision": effect.decision, "at": at, "turn": said}
+    wanted = {
+        "patient": held.ref, "decision": effect.decision, "at": at, "turn": said, "purposes": effect.purposes,
+        "performer": effect.decided_by or held.ref,
+    }  # fmt: skip
     values: dict[str, object] = {
         "id": row,
         "kind": "command",

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from sqlalchemy import Connection, func, select
 
+from bridge.engine import gates
 from bridge.engine.answers import Thread
 from bridge.engine.site import Site
 from bridge.errors import BridgeError
@@ -19,7 +20,7 @@ from bridge.inbound.reply import Reply
 from bridge.inbound.situation import Action, Bubble, Linked, Question, Situation, Visit
 from bridge.ledger import keys
 from bridge.ledger.clock import SECOND, from_us
-from bridge.ledger.tables import block, conversation, identity, outbox, person, question, resource, turn
+from bridge.ledger.tables import block, conversation, identity, lane, outbox, person, question, resource, turn
 from bridge.mappers import formatters
 from bridge.mappers.contact import canonical
 from bridge.mappers.events import appointment
@@ -86,6 +87,9 @@ def load_situation(site: Site, number: str, key: str, message: Message, reply: R
         )
         asked = _question(connection, site, talk, reply, language)
         named = mine if message.from_ else (*mine, *_phones(connection, people))
+        action = bubble.action if bubble is not None else None
+        checked = gates.check(connection, site, talk, reply, mine, action, language)
+        free_text = _free_text(connection, site, key, reply)
     situation = Situation(
         now=site.now(),
         language=language,
@@ -100,6 +104,8 @@ def load_situation(site: Site, number: str, key: str, message: Message, reply: R
         waiting_for_staff=bool(waiting),
         available=_available(site),
         emergency=site.settings.site.emergency_number,
+        check=checked,
+        free_text=free_text,
     )
     value = canonical(message.from_) if message.from_ and message.from_.isdigit() else None
     thread = Thread(number, key, message.from_ if value else None, message.from_user_id, language)
@@ -131,9 +137,12 @@ def _linked(row: Any, patients: dict[int, Any]) -> Linked | None:
 
 def _available(site: Site) -> frozenset[str]:
     """Actions that work at this site."""
+    always = {"consent.revoke", "consent.grant"}
+    if site.settings.results.enabled and any(ehr.base_url for ehr in site.settings.ehrs.values()):
+        always.add("results.show")
     if any(ehr.base_url and ehr.writeback.appointment != "none" for ehr in site.settings.ehrs.values()):
-        return frozenset({"appointment.confirm", "appointment.cancel", "consent.revoke"})
-    return frozenset({"consent.revoke"})
+        always |= {"appointment.confirm", "appointment.cancel"}
+    return frozenset(always)
 
 
 def visit_of(site: Site, row: Any, ref_patient: str, language: str, zone: str) -> Visit | None:
@@ -179,10 +188,11 @@ def _bubble(
     )
     # a user id stands for the phone it was learned through: for a number that was theirs once it says nothing
     same = went_to is not None and (went_to.key in mine or (went_to.until is None and bool(set(own) & set(mine))))
-    action = None
+    action: Action | None = None
+    asks: tuple[str, ...] = ()
     try:
         content = Content.from_bytes(site.crypto.decrypt(row.content, row.key_id, "outbox", "content", row.id))
-        button = button_of(content.buttons, reply.tap.button)
+        button, asks = button_of(content.buttons, reply.tap.button), content.asks
     except (BridgeError, ValueError):
         button = None
     if button is not None:
@@ -197,9 +207,43 @@ def _bubble(
     addressed = people.get(row.person_id)
     role = "guardian" if addressed is not None and addressed.kind == "related" else "self"
     return (
-        Bubble(row.id, reply.tap.revision, same, action, visit, row.person_id, role),  # type: ignore[arg-type]
+        Bubble(
+            row.id,
+            reply.tap.revision,
+            same,
+            action,
+            visit,
+            row.person_id,
+            role,  # type: ignore[arg-type]
+            asks or _purposes(site, row.purpose),
+            row.patient_id,
+        ),
         row,
     )
+
+
+def _purposes(site: Site, purpose: str | None) -> tuple[str, ...]:
+    """What a consent button of a mapping speaks of: the mapping's own purpose, if it is one of the site's."""
+    return (purpose,) if purpose is not None and purpose in site.settings.consent.purposes else ()
+
+
+def _free_text(
+    connection: Connection, site: Site, key: str, reply: Reply
+) -> Literal["always", "unrecognised", "never"]:
+    """Who reads words, as the mapping says that spoke last in this conversation."""
+    policies = {each.id: each.free_text for each in site.content.mappings.mappings if each.free_text != "unrecognised"}
+    if reply.kind != "text" or not policies:
+        return "unrecognised"
+    spoke = (
+        select(outbox.c.mapping)
+        .join(lane, lane.c.id == outbox.c.lane_id)
+        .where(lane.c.kind == "conversation", lane.c.key == key, outbox.c.mapping.is_not(None))
+        .where(outbox.c.state.in_(("accepted", "sent", "delivered", "read", "played")))
+        .order_by(outbox.c.accepted_at.desc())
+        .limit(1)
+    )
+    last = connection.execute(spoke).scalar()
+    return policies.get(last or "", "unrecognised")  # type: ignore[return-value]
 
 
 def _visits(

@@ -27,7 +27,7 @@ class Ask:
     It takes the place of every question still open in this conversation: two could be answered against each other.
     """
 
-    kind: Literal["cancel", "which"]
+    kind: Literal["cancel", "which", "verify"]
     reply_id: str
     fields: Mapping[str, str]
     buttons: Buttons
@@ -68,10 +68,31 @@ class Unblock:
 
 @dataclass(frozen=True, slots=True)
 class RecordDecision:
-    """A Consent for the EHR, decided when the reply was written."""
+    """A Consent for the EHR, decided when the reply was written.
 
-    person_id: int
+    Without `purposes` it is of everything (STOP), or of what a STOP took (START).
+    """
+
+    person_id: int  # whose consent it is
     decision: Literal["deny", "permit"]
+    purposes: tuple[str, ...] = ()
+    decided_by: str | None = None  # "RelatedPerson/luis": a guardian for them; None: themselves
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """Somebody has tried to show who they are. What they wrote is kept nowhere, how it went is in the audit."""
+
+    message_id: int | None
+    outcome: Literal["right", "wrong", "unclear", "void"]
+
+
+@dataclass(frozen=True, slots=True)
+class ShowDocument:
+    """The document of that message, fetched now and sent inside the window."""
+
+    message_id: int
+    person_id: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,4 +116,17 @@ class Ignore:
     reason: str
 
 
-Effect = Say | Ask | Close | Command | Block | Unblock | RecordDecision | EndGuardianLink | ForPerson | Ignore
+Effect = (
+    Say
+    | Ask
+    | Close
+    | Command
+    | Block
+    | Unblock
+    | RecordDecision
+    | Attempt
+    | ShowDocument
+    | EndGuardianLink
+    | ForPerson
+    | Ignore
+)

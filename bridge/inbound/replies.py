@@ -35,6 +35,18 @@ FIELDS: Mapping[str, frozenset[str]] = {
     "started": frozenset(),
     "to_a_person": frozenset({"emergency"}),
     "unreadable": frozenset({"emergency"}),
+    "gate_ask": frozenset(),
+    "gate_ask_id": frozenset(),
+    "gate_ask_guardian": frozenset(),
+    "gate_ask_guardian_id": frozenset(),
+    "gate_again": frozenset(),
+    "gate_unclear": frozenset(),
+    "gate_locked": frozenset({"emergency"}),
+    "document": frozenset(),
+    "document_failed": frozenset(),
+    "agreed": frozenset(),
+    "refused": frozenset(),
+    "not_read": frozenset({"emergency"}),
 }
 BUTTONS = tuple(choice for choices in CHOICES.values() for choice in choices)
 # as long as they get: the limit holds for what the patient reads

@@ -25,6 +25,22 @@ class Action:
 
 
 @dataclass(frozen=True, slots=True)
+class Check:
+    """Where somebody stands who wants to see a document, and how the answer they have just typed fares."""
+
+    verify: str  # of the mapping's gate: "birth-date", "birth-date+id-last4", "none"
+    attempts: int  # wrong answers that lock it
+    wrong: int  # of this person in this conversation, since the last right one and as far back as a lock lasts
+    unclear: int  # answers that were no date since the button was tapped
+    locked: bool
+    passed: bool  # shown at most 15 minutes ago
+    provable: bool  # the EHR holds what is asked for
+    attaches: bool  # the mapping names a document
+    same_identity: bool = True  # the question was asked of the identity that answers
+    said: Literal["right", "wrong", "unclear"] | None = None  # None: no try at all
+
+
+@dataclass(frozen=True, slots=True)
 class Visit:
     """An Appointment as our store holds it now, with the words for it."""
 
@@ -49,6 +65,8 @@ class Bubble:
     visit: Visit | None  # as it is now, not as it was; None: not about an appointment, or one we no longer hold
     person_id: int  # the person addressed
     role: Role
+    consent: tuple[str, ...] = ()  # purposes that its button gives or refuses
+    patient_id: int | None = None  # whom it is about
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +74,7 @@ class Question:
     """A question of ours: the one a tap answered, else the newest open one of this conversation."""
 
     id: int
-    kind: Literal["cancel", "which"]
+    kind: Literal["cancel", "which", "verify"]
     visit: Visit | None  # as it is now
     message_id: int | None  # the message whose button led to it
     asked_at: datetime
@@ -95,3 +113,7 @@ class Situation:
     waiting_for_staff: bool  # a turn is open for a person already
     available: frozenset[str]  # actions that work at this site: {"appointment.confirm"}
     emergency: str  # "112"
+    check: Check | None = None  # of the document that is asked for
+    free_text: Literal["always", "unrecognised", "never"] = (
+        "unrecognised"  # of the mapping that spoke last: who reads words
+    )

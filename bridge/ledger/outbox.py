@@ -90,6 +90,7 @@ def add(connection: Connection, crypto: Crypto, ids: Ids, messages: Sequence[New
 _OPTIONAL = (
     "cause", "ehr", "resource_key", "resource_ref", "revision", "event", "offset", "mapping", "mapping_version",
     "template", "language", "zone", "purpose", "person_id", "patient_id", "identity_id", "answers", "not_before", "not_after",
+    "missing", "reply_within",
 )  # fmt: skip
 
 

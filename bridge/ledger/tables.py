@@ -118,6 +118,10 @@ outbox = Table(
     Column("patient_id", Id),  # whom it is about
     Column("identity_id", Id),
     Column("answers", Id),  # turn.id this answers: allowed to somebody who stopped
+    Column("missing", Text),  # what becomes of it without a consent: ask, inbox; NULL = it is suppressed
+    Column(
+        "reply_within", BigInteger
+    ),  # µs after it was accepted: unanswered until then, a person looks; NULL = nobody does
     Column("not_before", At),  # business
     Column("not_after", At),  # business
     Column("retry_at", At),  # machine; back-off
@@ -161,6 +165,18 @@ Index(
     outbox.c.changed_at,
     sqlite_where=text("state IN ('accepted','sent')"),
     postgresql_where=text("state IN ('accepted','sent')"),
+)
+Index(
+    "outbox_consentless",
+    outbox.c.id,
+    sqlite_where=text("state = 'held' AND missing IS NOT NULL"),
+    postgresql_where=text("state = 'held' AND missing IS NOT NULL"),
+)
+Index(
+    "outbox_unanswered",
+    outbox.c.accepted_at,
+    sqlite_where=text("reply_within IS NOT NULL AND accepted_at IS NOT NULL"),
+    postgresql_where=text("reply_within IS NOT NULL AND accepted_at IS NOT NULL"),
 )
 Index("outbox_added", outbox.c.added_at)
 Index("outbox_cause", outbox.c.cause)

@@ -23,6 +23,7 @@ from bridge.mappers.templates import Catalogue, Template
 Steps = tuple[str | int, ...]
 
 POLICY = ("confirmed_once", "sensitive_loinc", "release_abnormal")  # what %site_policy holds
+REQUEST, REQUEST_PARAMS, REQUEST_BUTTONS = "consent_request", ("site_name", "topics"), ("agree", "decline")
 _MISSING = re.compile(r'there is no "%(\w+)" here')
 _NAMED = re.compile(r"%`?(\w+)")
 _POLICY_NAME = re.compile(r"%site_policy\s*\.\s*`?(\w+)")
@@ -174,10 +175,28 @@ def check_mapping(doc: Document, templates: Catalogue, site_languages: Sequence[
     sent = [each for each in (send, send.get("guardian")) if isinstance(each, dict)]
     known = [templates.get(str(each.get("template"))) for each in sent]
     problems += _buttons(doc, [each for each in known if each is not None], ids)
+    consent = doc.data.get("consent")
+    if isinstance(consent, dict) and consent.get("if_missing") == "ask":
+        problems += _asking(doc, templates)
     if "header" in send:
         problems.append(doc.problem(("send", "header"), "BR041", "the templates here have no header", key=True))
     problems += _texts(doc, (), doc.data, site_languages)
     return problems
+
+
+def _asking(doc: Document, templates: Catalogue) -> Iterator[Problem]:
+    """A patient can be asked for a consent only with a template for it: nobody has written, so no window is open."""
+    template = templates.get(REQUEST)
+    at = ("consent", "if_missing")
+    if template is None:
+        yield doc.problem(at, "BR040", f'"ask" sends the template {REQUEST}, and config/templates has none')
+        return
+    for name in template.params:
+        if name not in REQUEST_PARAMS:
+            message = f"{REQUEST} has {{{{{name}}}}}, which nothing fills; it may have {' and '.join(REQUEST_PARAMS)}"
+            yield doc.problem(at, "BR041", message)
+    if set(template.buttons) != set(REQUEST_BUTTONS):
+        yield doc.problem(at, "BR042", f"{REQUEST} needs the buttons {' and '.join(REQUEST_BUTTONS)}, and no other")
 
 
 def _variant(

@@ -132,12 +132,22 @@ class Remind:
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """Kept and checked. Who sends a result asks these first; a hold rule passes only if it is exactly true."""
+    """Asked before a document is shown; a hold rule passes only if it is exactly true, else a clinician releases it."""
 
     verify: str
     attempts: int = 3
     lock_for: timedelta = timedelta(hours=24)
     hold: tuple[Condition, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Attach:
+    """The document that is sent once the gate is passed."""
+
+    path: Path  # to an Attachment of the resource
+    filename: Text | None = None
+    max_mb: int = 16
+    locked: bool = False  # opens with the birth date, written ddmmyyyy
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +166,9 @@ class Mapping:
     gate: Gate | None
     remind: Remind | None
     send: Send
-    then: MappingABC[str, Any]
+    attach: Attach | None  # `then.attach`
+    no_reply: timedelta | None  # `then.no_reply`: unanswered for so long, a person is told
+    free_text: str  # `then.handoff_if_text`: always | unrecognised | never
     version: str  # 12 hex digits of the file's SHA-256
     file: str
     document: Document = field(compare=False, repr=False)
@@ -260,6 +272,8 @@ def build(doc: Document, templates: Catalogue) -> Mapping:
         params = {name: _param(name, param, at) for name, param in given["params"].items()}
         return Variant(template, tuple(params[name] for name in template.params))
 
+    then = data.get("then", {})
+    silence = then.get("no_reply", {})
     send, delivery, gate, remind = data["send"], data["delivery"], data.get("gate"), data.get("remind")
     return Mapping(
         id=data["id"],
@@ -289,7 +303,9 @@ def build(doc: Document, templates: Catalogue) -> Mapping:
             variant(send["guardian"]) if "guardian" in send else None,
             tuple(_button(each, at) for each in send.get("buttons", ())),
         ),
-        then=data.get("then", {}),
+        attach=_attach(then["attach"], at) if "attach" in then else None,
+        no_reply=duration(silence["after"]) if silence.get("do") == "inbox" else None,
+        free_text=then.get("handoff_if_text", "unrecognised"),
         version=hashlib.sha256(doc.text.encode()).hexdigest()[:12],
         file=doc.path,
         document=doc,
@@ -319,6 +335,11 @@ def _button(given: dict[str, Any], at: Any) -> Button:
         duration(given["expires"]) if "expires" in given else None,
         at(given["url_suffix"]) if "url_suffix" in given else None,
     )
+
+
+def _attach(given: dict[str, Any], at: Any) -> Attach:
+    filename = _text(given["filename"]) if "filename" in given else None
+    return Attach(at(given["path"]), filename, given.get("max_mb", 16), given.get("password", "none") != "none")
 
 
 def _text(given: Any) -> Text:

@@ -117,6 +117,19 @@ def held(mapping: Mapping, context: Context) -> tuple[str, ...]:
     )
 
 
+def attachment(mapping: Mapping, context: Context) -> tuple[Resource, str] | Skip:
+    """The Attachment that `then.attach` names, and the file's name in the reader's language."""
+    assert mapping.attach is not None
+    try:
+        found = mapping.attach.path.evaluate(scope_of(mapping, context), context.fhir_version)
+    except ExpressionFailed as exc:
+        return Skip(f"no document: {exc}")
+    if len(found) != 1 or not isinstance(found[0], MappingABC):
+        return Skip("no document: the path gives none, or several")
+    texts = chain(context.language, context.site_languages)
+    return found[0], formatters.clean(_chosen(mapping.attach.filename, texts))
+
+
 def scope_of(mapping: Mapping, context: Context) -> Scope:
     """What the mapping's paths see: the resources, the engine's variables, and the mapping's own `let`."""
     variables = {

@@ -9,7 +9,7 @@ import msgspec
 
 from bridge.ledger import tokens
 from bridge.ledger.crypto import Crypto
-from bridge.outbound.message import Address, Interactive, Outgoing, QuickReply, Template, Text
+from bridge.outbound.message import Address, File, Interactive, Outgoing, QuickReply, Template, Text
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,18 +26,35 @@ class Button:
 
 
 @dataclass(frozen=True, slots=True)
+class Gate:
+    """What must be shown before the document of a message is: kept with the message, as the EHR held it when it was made."""
+
+    verify: str
+    attempts: int
+    lock_for: float  # seconds
+    salt: str
+    birth: str | None  # blind index of the birth date; None: the EHR holds none that is whole
+    ids: tuple[str, ...] = ()  # blind indexes of the last four characters of identity documents
+    released: tuple[str, ...] = ()  # `hold` sentences that did not pass then: a person let the message go all the same
+
+
+@dataclass(frozen=True, slots=True)
 class Content:
     """What was rendered: the words, the address, the buttons."""
 
     wa_id: str | None
     user_id: str | None
-    kind: str  # template, text, interactive
+    kind: str  # template, text, interactive, document
     body: str  # as the phone shows it
     template: str | None = None
     language: str | None = None  # WhatsApp's code
     params: tuple[tuple[str, str], ...] = ()
     named: bool = True
     buttons: tuple[Button, ...] = ()
+    gate: Gate | None = None
+    asks: tuple[str, ...] = ()  # purposes that its consent buttons speak of
+    media: str | None = None  # of a document: WhatsApp's id of what was uploaded
+    filename: str | None = None
 
     def to_bytes(self) -> bytes:
         return msgspec.json.encode(self)
@@ -63,6 +80,8 @@ def outgoing(content: Content, crypto: Crypto, message: int, revision: int | Non
             for b in content.buttons
         )
         return Outgoing(to, Interactive(content.body, choices), callback)
+    if content.kind == "document":
+        return Outgoing(to, File(content.media or "", content.filename or "", content.body), callback)
     return Outgoing(to, Text(content.body), callback)
 
 

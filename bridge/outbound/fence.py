@@ -29,6 +29,8 @@ LOOK_AGAIN = 40_000  # µs: an event in front of it is being applied
 EHR_LOOK_AGAIN = 2 * SECOND  # µs: it cannot be applied because the EHR cannot be read
 HOLD_LOOK_AGAIN = 5 * SECOND
 
+ASKING = "consent.ask"  # the event of a message that asks for a consent
+
 QuietUntil = Callable[[int, str | None], int | None]  # business time, zone -> end of the quiet hours we are in
 
 
@@ -251,7 +253,7 @@ class Fence:
             refusal=refusal,
             link_ended=person is not None and person.link_ended_at is not None,
             identity_current=row.identity_id is None or (holder is not None and holder.until is None),
-            purpose=row.purpose,
+            purpose=row.purpose if row.event != ASKING else None,  # to ask for a consent needs none
             consent=decision if decision in ("permit", "deny") else None,  # type: ignore[arg-type]
             without_decision=purpose.without_decision if purpose is not None else "block",
             revision=row.revision if row.answers is None else None,
@@ -265,6 +267,7 @@ class Fence:
             if number_row is not None and now < min(number_row.paused_until, now + 600 * SECOND)
             else None,
             optout=facts.optout_key(world, row) in world.blocked,
+            missing=row.missing,
         )
 
     def _apply(

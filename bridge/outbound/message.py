@@ -20,6 +20,8 @@ MAX_REPLIES = 3  # of an interactive message
 MAX_REPLY_ID = 256
 MAX_TITLE = 20
 MAX_CALLBACK = 512
+MAX_MEDIA = 64  # characters of a media id; Meta's are digits
+MAX_FILENAME = 240
 MAX_USER_ID = 256  # at most 135 seen; never refused for its form
 
 _WA_ID = re.compile(r"[1-9][0-9]{6,14}\Z")  # E.164 without its "+"
@@ -73,7 +75,16 @@ class Interactive:
     buttons: tuple[tuple[str, str], ...]  # (id, title)
 
 
-Content: TypeAlias = Template | Text | Interactive
+@dataclass(frozen=True, slots=True, repr=False)
+class File:
+    """A document uploaded before; needs an open customer service window."""
+
+    media: str  # WhatsApp's id of it
+    filename: str
+    caption: str
+
+
+Content: TypeAlias = Template | Text | Interactive | File
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -92,6 +103,8 @@ def check(outgoing: Outgoing) -> list[str]:
         inner = _template(content)
     elif isinstance(content, Interactive):
         inner = _interactive(content)
+    elif isinstance(content, File):
+        inner = _file(content)
     else:
         inner = _text("text", content.body, MAX_TEXT)
     return [*_address(outgoing.to), *inner, *_text("callback", outgoing.callback, MAX_CALLBACK)]
@@ -142,6 +155,12 @@ def _template(template: Template) -> Iterator[str]:
             yield f"payload of button {button.index} is not 1 to {MAX_PAYLOAD} bytes"
         yield from _text(f"payload of button {button.index}", button.payload, MAX_PAYLOAD)
     yield from _once("button index", [str(button.index) for button in template.buttons])
+
+
+def _file(file: File) -> Iterator[str]:
+    yield from _text("media id", file.media, MAX_MEDIA)
+    yield from _text("caption", file.caption, MAX_BODY)
+    yield from _text("filename", file.filename, MAX_FILENAME)
 
 
 def _interactive(interactive: Interactive) -> Iterator[str]:

@@ -34,6 +34,7 @@ class Facts:
     in_pilot: bool
     number_paused: str | None
     optout: bool = False  # stopped marketing messages inside WhatsApp, and Meta has refused this template as one
+    missing: str | None = None  # what the mapping wants without a consent: "ask" the patient, "inbox": for a person
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ class Later:
 class Never:
     """Ends as `state` with its reason."""
 
-    state: Literal["suppressed", "expired", "superseded", "failed"]
+    state: Literal["suppressed", "expired", "superseded", "failed", "held"]
     reason: str
 
 
@@ -74,6 +75,11 @@ def may_leave(facts: Facts) -> Verdict:
         if facts.consent == "deny":
             return Never("suppressed", f"the patient does not want messages about {facts.purpose}")
         if facts.consent is None and facts.without_decision == "block":
+            late = facts.not_after is not None and facts.now >= facts.not_after
+            if facts.missing == "ask" and not late:
+                return Never("held", f"no consent to messages about {facts.purpose} is known: the patient is asked")
+            if facts.missing == "inbox" and not late:
+                return Never("held", f"no consent to messages about {facts.purpose} is known: a person asks for it")
             return Never("suppressed", f"no consent to messages about {facts.purpose} is known")
     if facts.optout:
         return Never(

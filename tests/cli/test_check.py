@@ -45,7 +45,7 @@ def run(arguments: list[str]) -> int:
 
 def test_what_we_ship_is_good(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["check", "--no-secrets", "--config", str(ROOT / "config/bridge.yaml")]) == 0
-    assert "bridge.yaml: good (15 templates, 6 mappings, 3 replies)" in capsys.readouterr().out
+    assert "bridge.yaml: good (16 templates, 6 mappings, 3 replies)" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)

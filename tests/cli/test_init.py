@@ -32,7 +32,7 @@ def test_the_new_folder_is_good(options: tuple[str, ...], tmp_path: Path, capsys
     assert run("init", str(folder), *options) == 0
     capsys.readouterr()
     assert run("check", "--no-secrets", "--config", str(folder / "config/bridge.yaml")) == 0, capsys.readouterr().out
-    assert "good (15 templates, 6 mappings, 3 replies)" in capsys.readouterr().out
+    assert "good (16 templates, 6 mappings, 3 replies)" in capsys.readouterr().out
 
 
 def test_with_the_named_secrets_it_is_what_was_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

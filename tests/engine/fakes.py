@@ -214,7 +214,8 @@ class FakeWhatsApp:
                     buttons.append(parameter["payload"])
         for button in sent.get("interactive", {}).get("action", {}).get("buttons", ()):
             buttons.append(button["reply"]["id"])
-        text = (sent.get("text") or sent.get("interactive", {}).get("body") or {}).get(
+        document = sent.get("document", {})
+        text = document.get("caption") or (sent.get("text") or sent.get("interactive", {}).get("body") or {}).get(
             "body" if "text" in sent else "text"
         )
         bubble = Bubble(

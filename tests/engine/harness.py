@@ -175,6 +175,7 @@ class Bench:
         self.writer = Writer(self.site, self.reader)
         if inline:
             self.writer._pools = dict.fromkeys(self.writer._pools, Inline())  # type: ignore[arg-type]
+            self.pump.documents._pool = Inline()  # type: ignore[assignment]
         self.sender = Sender(
             settings,
             self.store,

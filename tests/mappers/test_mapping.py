@@ -107,7 +107,7 @@ def test_starters() -> None:
     assert booked.version == hashlib.sha256(GOOD.encode()).hexdigest()[:12]
     assert booked.delivery.expires == timedelta(hours=12)
     assert booked.consent.purpose == "appointments"
-    assert booked.then == {"handoff_if_text": "unrecognised"}
+    assert (booked.free_text, booked.attach, booked.no_reply) == ("unrecognised", None, None)
     reminder = found.get("appointment-reminder")
     assert reminder is not None and reminder.remind is not None
     assert reminder.remind.before == ("3d", "24h")
@@ -206,4 +206,4 @@ def test_other_shapes_are_problems_and_not_crashes(data: str) -> None:
 
 
 def test_every_document_is_in_the_folder() -> None:
-    assert len(documents(CONFIG / "templates")) == 15
+    assert len(documents(CONFIG / "templates")) == 16

@@ -1,4 +1,4 @@
-"""The catalogue: fourteen templates, three languages, and what a broken file is told."""
+"""The catalogue: fifteen templates, three languages, and what a broken file is told."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from bridge.mappers.document import load_document
 from bridge.mappers.templates import VARIABLE, chain, load_templates
 from tests.mappers.starter import CONFIG, LANGUAGES, catalogue
 
-FOURTEEN = {
+SHIPPED = {
     "appointment_booked",
     "appointment_rescheduled",
     "appointment_cancelled",
@@ -24,14 +24,15 @@ FOURTEEN = {
     "visit_followup",
     "reply_waiting",
     "messages_confirmed",
+    "consent_request",
 }
 BUTTONS = (CONFIG / "templates/buttons.yaml").read_text("utf-8")
 GOOD = (CONFIG / "templates/reply_waiting.yaml").read_text("utf-8")
 
 
-def test_the_fourteen() -> None:
+def test_the_shipped_ones() -> None:
     found = catalogue().templates
-    assert set(found) == FOURTEEN
+    assert set(found) == SHIPPED
     for template in found.values():
         assert tuple(template.languages) == LANGUAGES
         assert template.whatsapp_language == {"es": "es", "en": "en", "pt": "pt_BR"}

@@ -14,6 +14,8 @@ def talk(situation: Situation, wish: TalkToPerson) -> tuple[Effect, ...]:
         return to_a_person(situation, wish.reason)
     if situation.owner == "person" or situation.waiting_for_staff:
         return (ForPerson(wish.reason),)
+    if situation.free_text == "never" and wish.words:
+        return (Say("not_read", {"emergency": situation.emergency}),)
     return to_a_person(situation, wish.reason)
 
 

@@ -14,11 +14,11 @@ def recognise(situation: Situation, reply: Reply) -> AnswerCancel | ChooseVisit 
         question = situation.question
         if question is None or question.id != reply.answer.question_id:
             return TalkToPerson("answer to a question we no longer hold", tapped=True)
-        if reply.answer.choice not in CHOICES[question.kind]:
+        if reply.answer.choice not in CHOICES.get(question.kind, ()):
             return TalkToPerson("answer that this question does not have", tapped=True)
         return _chosen(question, reply.answer.choice, typed=False)
     question = listening(situation, reply)
-    if question is None:
+    if question is None or question.kind == "verify":  # that one is `prove_identity`'s
         return None
     choice = situation.words.choice(reply.text, situation.language, question.kind)
     return None if choice is None else _chosen(question, choice, typed=True)

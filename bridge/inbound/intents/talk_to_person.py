@@ -18,5 +18,5 @@ def recognise(situation: Situation, reply: Reply) -> TalkToPerson | None:
         action = situation.bubble.action if reply.tap is not None and situation.bubble is not None else None
         return TalkToPerson(f"tapped {action.do}" if action else "tapped a button we cannot vouch for", tapped=True)
     if reply.kind == "text" and (reply.text or "").strip():
-        return TalkToPerson("wrote in free words")
+        return TalkToPerson("wrote in free words", words=True)
     return TalkToPerson(KINDS[reply.kind]) if reply.kind in KINDS else None

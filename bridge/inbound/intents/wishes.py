@@ -51,6 +51,26 @@ class CancelAppointment:
 
 
 @dataclass(frozen=True, slots=True)
+class ShowResults:
+    bubble: Bubble
+
+
+@dataclass(frozen=True, slots=True)
+class ProveIdentity:
+    """An answer to "who are you?"."""
+
+    question: Question
+
+
+@dataclass(frozen=True, slots=True)
+class DecideConsent:
+    """Yes or no to messages about something."""
+
+    bubble: Bubble
+    permit: bool
+
+
+@dataclass(frozen=True, slots=True)
 class SayWhich:
     """It could mean the appointment or the messages."""
 
@@ -61,6 +81,7 @@ class TalkToPerson:
 
     reason: str
     tapped: bool = False  # a tap is answered each time, words once per open question to staff
+    words: bool = False  # free words, which a mapping may leave unread
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +107,9 @@ Wish = (
     | ChooseVisit
     | ConfirmAppointment
     | CancelAppointment
+    | ShowResults
+    | ProveIdentity
+    | DecideConsent
     | SayWhich
     | TalkToPerson
     | SendUnreadable

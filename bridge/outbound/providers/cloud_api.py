@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from bridge.outbound.message import Interactive, Outgoing, Template, Text
+from bridge.outbound.message import File, Interactive, Outgoing, Template, Text
 from bridge.outbound.providers.receipts import Accepted, Receipt, Refused, Unreadable
 from bridge.outbound.reactions import react
 
@@ -52,6 +52,9 @@ def payload(outgoing: Outgoing) -> bytes:
         frame |= {"type": "template", "template": _template(content)}
     elif isinstance(content, Text):
         frame |= {"type": "text", "text": {"body": content.body, "preview_url": False}}
+    elif isinstance(content, File):
+        document = {"id": content.media, "filename": content.filename, "caption": content.caption}
+        frame |= {"type": "document", "document": document}
     else:
         frame |= {"type": "interactive", "interactive": _interactive(content)}
     return msgspec.json.encode(frame | {"biz_opaque_callback_data": outgoing.callback})

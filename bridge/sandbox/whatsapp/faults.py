@@ -58,7 +58,9 @@ class Faults:
 
     def early(self) -> Rule | None:
         """A `close` rule for anybody, which acts before the body is read."""
-        return self._first(lambda rule: rule.what == "close" and not (rule.to or rule.kind or rule.template or rule.number))
+        return self._first(
+            lambda rule: rule.what == "close" and not (rule.to or rule.kind or rule.template or rule.number)
+        )
 
     def next(self, message: Mapping[str, Any], number: str = "") -> Rule | None:
         """The first rule this message of that number of ours meets; counts it."""

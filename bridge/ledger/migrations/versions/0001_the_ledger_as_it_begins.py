@@ -227,6 +227,8 @@ def upgrade() -> None:
         sa.Column("patient_id", sa.BigInteger(), nullable=True),
         sa.Column("identity_id", sa.BigInteger(), nullable=True),
         sa.Column("answers", sa.BigInteger(), nullable=True),
+        sa.Column("missing", sa.Text(), nullable=True),
+        sa.Column("reply_within", sa.BigInteger(), nullable=True),
         sa.Column("not_before", sa.BigInteger(), nullable=True),
         sa.Column("not_after", sa.BigInteger(), nullable=True),
         sa.Column("retry_at", sa.BigInteger(), nullable=True),
@@ -281,6 +283,20 @@ def upgrade() -> None:
             unique=False,
             sqlite_where=sa.text("state = 'planned'"),
             postgresql_where=sa.text("state = 'planned'"),
+        )
+        batch_op.create_index(
+            "outbox_consentless",
+            ["id"],
+            unique=False,
+            sqlite_where=sa.text("state = 'held' AND missing IS NOT NULL"),
+            postgresql_where=sa.text("state = 'held' AND missing IS NOT NULL"),
+        )
+        batch_op.create_index(
+            "outbox_unanswered",
+            ["accepted_at"],
+            unique=False,
+            sqlite_where=sa.text("reply_within IS NOT NULL AND accepted_at IS NOT NULL"),
+            postgresql_where=sa.text("reply_within IS NOT NULL AND accepted_at IS NOT NULL"),
         )
         batch_op.create_index("outbox_added", ["added_at"], unique=False)
         batch_op.create_index("outbox_resource", ["resource_key"], unique=False)
