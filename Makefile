@@ -1,7 +1,7 @@
 # Every command of this repository; `make help` lists them. A fresh machine needs git, make and Python 3.11 or later with
 # its venv: uv is taken from the PATH, else put into .uv/ from PyPI. It never downloads a Python.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint corpus test-hapi bench burst faults fuzz walks docs image bench-peers clean
+.PHONY: help demo test check lint corpus test-hapi bench burst faults fuzz scale walks docs image bench-peers clean
 
 export UV_PYTHON_DOWNLOADS := never
 STEPS := 0,1,2,3,4,6,7,12,13,14
@@ -61,6 +61,9 @@ soak: $(UV)  ## two hours at 50 events a second with a random fault every five m
 
 walks: $(UV)  ## every walk of length <= 5 of a visit (111,110), on both stores, judged by what the pretend phone got
 	$(RUN) python -m tests.engine.all_walks
+
+scale: $(UV)  ## several nodes on hosts of their own (network namespaces: root), failover of PostgreSQL, cost as rows and nodes grow
+	$(RUN) python -m bench.scale
 
 docs: $(UV)  ## docs/cli.md and docs/config.md, made of the code; a test says when they are not current
 	$(RUN) python -m tools.docs_pages
