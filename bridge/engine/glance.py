@@ -125,7 +125,7 @@ def _persons(found: Glance, get: Any, client: Client | None, settings: Settings,
     raws: dict[str, Raw] = {}
     related: list[Person] = []
     if client is not None and (
-        who == "guardian-only" or is_minor(found.person, minor_under=site.minor_under, today=today)
+        who == "guardian-only" or is_minor(found.person, minor_under=site.own_voice_from, today=today)
     ):
         for each in client.search("RelatedPerson", {"patient": found.person.reference}):
             if each.resource.get("resourceType") != "RelatedPerson":
@@ -136,7 +136,8 @@ def _persons(found: Glance, get: Any, client: Client | None, settings: Settings,
                 continue
             related.append(one)
             raws[one.reference] = each.resource
-    found.chosen = recipients(who, found.person, related, minor_under=site.minor_under, today=today)  # type: ignore[arg-type]
+    ages = {"minor_under": site.minor_under, "own_voice_from": site.own_voice_from}
+    found.chosen = recipients(who, found.person, related, today=today, **ages)  # type: ignore[arg-type]
     if isinstance(found.chosen, Recipient) and found.chosen.role == "guardian":
         found.guardian = raws.get(found.chosen.reference)
 

@@ -277,6 +277,7 @@ class News:
                 [one for one, _ in related],
                 minor_under=site.settings.site.minor_under,
                 today=today,
+                own_voice_from=site.settings.site.own_voice_from,
             )
             if isinstance(chosen, Refusal):
                 if wanted or reminders:

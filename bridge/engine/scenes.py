@@ -84,7 +84,7 @@ class Scenes:
         site = self._site
         always = any(m.recipient == "guardian-only" for m in site.content.mappings.mappings)
         today = site.now().date() - timedelta(days=1)
-        if not (always or is_minor(person, minor_under=site.settings.site.minor_under, today=today)):
+        if not (always or is_minor(person, minor_under=site.settings.site.own_voice_from, today=today)):
             return []
         if not self._reader.can_read(ehr):
             return []

@@ -61,6 +61,7 @@ def recipients(
     minor_under: int,
     today: date,
     reachable: Collection[str] = (),
+    own_voice_from: int | None = None,
 ) -> Recipient | Refusal:
     """Decide who is addressed.
 
@@ -71,10 +72,12 @@ def recipients(
         minor_under: the site's age, in completed years.
         today: the date where the patient is.
         reachable: references that WhatsApp reaches by a linked identity though the EHR holds no number.
+        own_voice_from: the age from which a minor is written to themselves; without one, that of adults.
     """
     if reason := refusal(patient):
         return Refusal(reason)
-    minor = is_minor(patient, minor_under=minor_under, today=today)
+    spoken_for = minor_under if own_voice_from is None else own_voice_from
+    minor = is_minor(patient, minor_under=spoken_for, today=today)
     if who == "guardian-only" or (who == "guardian-if-minor" and minor):
         return _guardian(patient, related, minor=minor, minor_under=minor_under, today=today, reachable=reachable)
     if minor:
