@@ -15,7 +15,7 @@ from pathlib import Path
 from bench import machine
 from bench.peers import report, server
 from bench.peers.peers import PEERS, Peer
-from bench.peers.scene import Round, measure
+from bench.peers.scene import WARM, Round, measure
 from bench.peers.stage import NotDone
 
 
@@ -23,6 +23,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.peers", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--count", type=int, default=1000, help="notifications measured in a round of a peer")
+    parser.add_argument("--warm", type=int, default=WARM, help="notifications before them that are not measured")
     parser.add_argument("--kills", type=int, default=300, help="notifications of the kill in each round; 0: no kill")
     parser.add_argument("--only", default="", help="names, with commas: " + ", ".join(peer.name for peer in PEERS))
     parser.add_argument("--install-only", action="store_true", help="fill the cache folder, measure nothing")
@@ -68,7 +69,7 @@ def main(given: Sequence[str] | None = None) -> int:
                     continue
                 at = folder / f"{turn + 1}-{peer.name}"
                 try:
-                    one = measure(peer, at, count=args.count, kills=args.kills)
+                    one = measure(peer, at, count=args.count, kills=args.kills, warm=args.warm)
                 except NotDone as problem:
                     out[peer.name] = str(problem)
                     print(f"round {turn + 1}/{args.rounds} {peer.name}: {problem}", file=sys.stderr, flush=True)
@@ -95,7 +96,7 @@ def main(given: Sequence[str] | None = None) -> int:
         averages = sorted(one.load_average for one in rounds)
         print(f"{about['at']}  {about['machine']}")
         print(
-            f"{args.count} notifications a round, median of {args.rounds} interleaved rounds; kills summed over them; "
+            f"{args.count} notifications a round after {args.warm} unmeasured ones, median of {args.rounds} interleaved rounds; kills summed over them; "
             f"{minutes:.0f} min, load average {averages[0]:.1f} to {averages[-1]:.1f}; load, pretend EHR and pretend WhatsApp "
             "run on the same cores"
         )

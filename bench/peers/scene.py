@@ -25,18 +25,19 @@ class Round:
     load_average: float = 0.0
 
 
-def measure(peer: Peer, folder: Path, *, count: int, kills: int) -> Round:
+def measure(peer: Peer, folder: Path, *, count: int, kills: int, warm: int = WARM) -> Round:
     """
     Raises:
         NotDone: it does not do the work, or did not come to an end.
     """
     found = Round(peer.name)
-    with Stage(peer, folder, 1 + WARM + count + kills) as stage:
+    with Stage(peer, folder, 1 + warm + count + kills) as stage:
         check.conforms(stage, 0)
-        _through(stage, 1, WARM, 1)
-        found.values = _through(stage, 1 + WARM, count, 1 + WARM)
+        if warm:
+            _through(stage, 1, warm, 1)
+        found.values = _through(stage, 1 + warm, count, 1 + warm)
         if kills:
-            found.verdict = kill(stage, 1 + WARM + count, kills)
+            found.verdict = kill(stage, 1 + warm + count, kills)
         found.load_average = machine.load()
     return found
 

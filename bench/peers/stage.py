@@ -18,7 +18,7 @@ from bench.peers.peers import Peer
 from bench.scenes import CONNECTIONS, SEED, Load
 from bridge.sandbox.world import World
 
-START = 120.0  # seconds a peer may take to listen
+START = 300.0  # seconds a peer may take to listen: a JVM needs ten of CPU, and a busy machine gives them slowly
 GIVE_UP = 240.0  # seconds a scene may take to settle
 
 
