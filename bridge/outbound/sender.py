@@ -52,7 +52,7 @@ class _Shot:
     url: str
     headers: dict[str, str]
     body: bytes
-    fenced_monotonic: float
+    fenced_monotonic: float  # when its fence had committed
     slot_monotonic: float
     lease_monotonic: float  # when the lane's lease ends
     number: str
@@ -231,6 +231,9 @@ class Sender:
             busy = {c.id for c, _ in chosen}
             lanes.release(connection, self._node, {c.id: c.epoch for c in claimed if c.id not in busy}, now)
             faults.point("fence_before_commit")
+        # What the fence asked holds until here: its rows were locked. Counted from its beginning, a database that takes a
+        # second for it would have every message taken back and fenced again, for ever.
+        committed = time.monotonic()
         self._aloft.update({fenced.message: fenced.lane.id for fenced in outcome.fenced})
         shots = []
         for fenced in outcome.fenced:
@@ -251,7 +254,7 @@ class Sender:
                     cloud_api.endpoint(sender),
                     dict(cloud_api.headers(sender)),
                     body,
-                    at,
+                    committed,
                     slot,
                     leased + lanes.LEASE / SECOND,
                     number,
