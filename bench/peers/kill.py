@@ -50,10 +50,11 @@ class Notifier:
                     if await asyncio.wait_for(_ask(*streams, request), 30) == 200:
                         self.acknowledged.setdefault(phone, time.monotonic())
                         break
-                except (OSError, EOFError, TimeoutError, asyncio.IncompleteReadError):
-                    if streams:
-                        streams[1].close()
-                    streams = None
+                except (OSError, EOFError, TimeoutError):
+                    pass
+                if streams:  # refused, too: what follows such a head (a page, in chunks) is nobody's business
+                    streams[1].close()
+                streams = None
                 await asyncio.sleep(AGAIN)
         if streams:
             streams[1].close()

@@ -16,6 +16,8 @@ from bench import bodies, machine
 from bench.peers import server
 from bench.peers.peers import Peer
 from bench.scenes import CONNECTIONS, SEED, Load
+from bridge.sandbox import world as worlds
+from bridge.sandbox.launch import SandboxFailed
 from bridge.sandbox.world import World
 
 START = 300.0  # seconds a peer may take to listen: a JVM needs ten of CPU, and a busy machine gives them slowly
@@ -66,7 +68,11 @@ class Stage:
     def start(self) -> float:
         """Start it and wait until its door answers; returns seconds."""
         begun = time.monotonic()
-        self.peer.start(self.world)
+        worlds.READY = START  # the same patience for all: bridge's start is waited for elsewhere
+        try:
+            self.peer.start(self.world)
+        except SandboxFailed as problem:
+            raise NotDone(f"{self.peer.name}: {problem}") from problem
         while True:
             if self.world.engine is None or self.world.engine.poll() is not None:
                 raise NotDone(f"{self.peer.name} ended at its start: {self.world.log_tail()}")
