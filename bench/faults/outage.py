@@ -33,6 +33,7 @@ from bench.faults.run import Figures, Kills
 
 CATCH_UP = 30.0  # seconds
 PROBES = 10.0  # a second
+RATE = 10.0  # acts of the load a second
 WARM = 6.0  # seconds of load before, and after
 
 
@@ -77,7 +78,7 @@ def one(kind: str, folder: Path, outage: Outage, seed: int) -> Came:
     with ExitStack() as stack:
         if outage.small_disk:
             stack.enter_context(outages.small_disk(folder / "data"))
-        kills = Kills(kind, folder, seed=seed)
+        kills = Kills(kind, folder, seed=seed, rate=RATE)
         if outage.small_disk and kind == "postgresql":
             kills.world.store = stores.url_on(folder / "data")
         stack.enter_context(kills)
@@ -95,7 +96,7 @@ def one(kind: str, folder: Path, outage: Outage, seed: int) -> Came:
                 time.sleep(outage.seconds)
                 back = time.time()
             ready = time.time()
-            caught = _caught_up(kills, ready)
+            caught, waits = _caught_up(kills, ready)
             time.sleep(WARM)
         finally:
             enough.set()
@@ -106,19 +107,17 @@ def one(kind: str, folder: Path, outage: Outage, seed: int) -> Came:
             figures.problems.append(f"SIGTERM ended the engine with {code}")
         kills.settle(figures)
         judged = figures.verdict
-        size = _bytes(kills)
-    return _came(outage, prober.answers, (away, back, ready), caught, figures, judged, size)
+    return _came(outage, prober.answers, (away, back, ready), caught, figures, judged, waits)
 
 
-def _bytes(kills: Kills) -> int:
-    return sum(path.stat().st_size for path in kills.folder.glob("*.jsonl"))
-
-
-def _caught_up(kills: Kills, back: float) -> float:
-    """Seconds until the doors take what comes and nothing that was acknowledged before waits any more."""
+def _caught_up(kills: Kills, back: float) -> tuple[float, str]:
+    """Seconds until the doors take what comes and nothing that was acknowledged before waits any more; what still waits."""
     engine = create_engine(kills.world.store, pool_pre_ping=True)
     mine = {"back": int(back * 1_000_000)}
     waiting = text("SELECT count(*) FROM inbox WHERE fate IS NULL AND received_at < :back")
+    reasons = text(
+        "SELECT kind, reason, max(tries), count(*) FROM inbox WHERE fate IS NULL AND received_at < :back GROUP BY kind, reason"
+    )
     since = text("SELECT count(*) FROM inbox WHERE received_at > :back")
     try:
         while time.time() - back < 4 * CATCH_UP:
@@ -127,18 +126,22 @@ def _caught_up(kills: Kills, back: float) -> float:
                     behind = connection.execute(waiting, mine).scalar_one()
                     fresh = connection.execute(since, mine).scalar_one()
                 if fresh and not behind:
-                    return time.time() - back
+                    return time.time() - back, ""
             except DBAPIError:
                 pass  # not back for us either
             time.sleep(0.25)
+        with engine.connect() as connection:
+            left = connection.execute(reasons, mine).all()
+            return float("inf"), ", ".join(
+                f"{count} x {kind} ({reason}, {tries} tries)" for kind, reason, tries, count in left
+            )
     finally:
         engine.dispose()
-    return float("inf")
 
 
 def _came(
     outage: Outage, answers: list[tuple[float, int]], when: tuple[float, float, float], caught: float, figures: Figures,
-    verdict: checker.Verdict, size: int,
+    verdict: checker.Verdict, waits: str,
 ) -> Came:  # fmt: skip
     away, back, ready = when
     meanwhile = Counter(status for at, status in answers if away < at <= back)
@@ -149,12 +152,12 @@ def _came(
     if strange:
         problems.append(f"answers other than 200 and 503: {dict(strange)}")
     if caught > CATCH_UP:
-        problems.append(f"caught up after {caught:.0f} s")
+        problems.append(f"caught up after {caught:.0f} s" + (f"; still waiting: {waits}" if waits else ""))
     if not any(at > ready and status == 200 for at, status in answers):
         problems.append("no 200 after it was back")
     shown = " ".join(f"{count}x{status}" for status, count in sorted(meanwhile.items())) or "no answer"
     said = f"{outage.name} {back - away:.0f} s: {shown}, caught up in {caught:.1f} s, {verdict.effects} effects"
-    return Came(outage.name, said + (f" ({size >> 20} MB)" if size > 2**30 else ""), tuple(problems))
+    return Came(outage.name, said, tuple(problems))
 
 
 def play(kind: str, folder: Path, seed: int, *, short: bool, only: str = "") -> list[Came]:
