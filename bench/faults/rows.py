@@ -50,8 +50,10 @@ ROWS = (
         ("tests/engine/test_reload.py", "tests/cli/test_broken.py")),
     Row("TS13", "that one failed, 499 sent, alarm; what cannot be decrypted likewise", ("tests/engine/test_sending.py", "-k", "500 or decrypted")),
     Row("TS14", "the lane waits <= 60 s, the urgent do not", ("tests/engine/test_sending.py", "-k", "holds_its_lane or blocks_nobody")),
-    Row("TR1", "1 effect", ("tests/engine/test_replies.py", "-k", "comes_again")),
-    Row("TR2", "monotone, over all permutations", ("tests/engine/test_sending.py", "tests/ledger/test_states.py", "-k", "order or forward or arrival or failed")),
+    Row("TR1", "1 effect", ("tests/engine/test_repeated.py",)),
+    Row("TR2", "monotone, over all permutations", (
+        "tests/engine/test_repeated.py", "tests/engine/test_sending.py::test_statuses_in_every_order", "tests/ledger/test_states.py",
+    )),
     Row("TR7", "0 lost updates, 0 blind overwrites, 1 Communication, the echo plans nothing",
         ("tests/engine/test_echo.py", "tests/fhir/test_writeback.py", "tests/engine/test_batched_writes.py")),
     Row("TP2", "refuses to start", ("tests/test_settings.py", "tests/cli/test_broken.py", "-k", "secret")),
