@@ -4,13 +4,14 @@ one conversation the one that commits first is first: by id, by `ready_at`, and 
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 
 from bridge.ledger import lanes, states
 from bridge.ledger.tables import outbox, write
@@ -96,3 +97,36 @@ def test_two_answers_at_once(workshop: Workshop, monkeypatch: pytest.MonkeyPatch
     callbacks = [post["biz_opaque_callback_data"].split(".")[1] for post in bench.whatsapp.posts[begun:]]
     ours = [callback for callback in callbacks if int(callback) in {row.id for row in answers}]
     assert ours == [str(row.id) for row in answers], "and so they leave"
+
+
+ORDER = ("lane", "inbox", "resource", "identity", "person", "consent", "block", "outbox", "write")
+CHANGES = re.compile(r"^(?:UPDATE|INSERT INTO|DELETE FROM) (\w+)|^SELECT.*\sFROM (\w+).*\sFOR UPDATE", re.DOTALL)
+
+
+@pytest.mark.parametrize("button", [0, 2], ids=["confirm", "cancel"])
+def test_what_records_a_command_locks_in_the_one_order(workshop: Workshop, button: int) -> None:
+    """Lane, resource, outbox, write: whoever locks two of these rows locks them in this order, or two wait for each other."""
+    bench = workshop("postgresql")
+    bench.clerk(people.appointment("a1", MORNING + timedelta(days=9)))
+    bench.settle()
+    bench.tap(bench.whatsapp.of(people.ANA_PHONE)[-1], button)
+    bench.pass_(seconds=3)
+    if button:  # "cancel it, sure?"
+        bench.settle()
+        bench.tap(bench.whatsapp.of(people.ANA_PHONE)[-1], 0)
+        bench.pass_(seconds=3)
+    bench.apply()
+    transactions: list[list[str]] = [[]]
+
+    def heard(_: Any, __: Any, statement: str, *___: Any) -> None:
+        if found := CHANGES.match(statement.strip()):
+            transactions[-1].append(found.group(1) or found.group(2))
+
+    event.listen(bench.store._write_engine, "before_cursor_execute", heard)
+    event.listen(bench.store._write_engine, "commit", lambda _: transactions.append([]))
+    bench.write()
+    event.remove(bench.store._write_engine, "before_cursor_execute", heard)
+    (recorded,) = [one for one in transactions if {"outbox", "resource", "write"} <= set(one) and "inbox" not in one]
+    firsts = [table for table in dict.fromkeys(recorded) if table in ORDER]
+    assert firsts == sorted(firsts, key=ORDER.index), recorded
+    assert firsts[0] == "lane"
