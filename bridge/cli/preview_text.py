@@ -83,6 +83,10 @@ def _bubble(bubble: Bubble) -> Iterator[str]:
         yield f"  nothing is sent: {bubble.skip}"
         return
     yield f"  ╭{'─' * (WIDE + 2)}╮"
+    if bubble.header:
+        for line in wrap(bubble.header, WIDE):
+            yield f"  │ {line.ljust(WIDE)} │"
+        yield f"  │ {' ' * WIDE} │"
     for paragraph in bubble.body.split("\n"):
         for line in wrap(paragraph, WIDE) or [""]:
             yield f"  │ {line.ljust(WIDE)} │"

@@ -22,6 +22,7 @@ from bridge.mappers.recipient import Recipient
 from bridge.mappers.reminders import Due
 from bridge.mappers.render import Context, Skip, TemplateMessage, held, render
 from bridge.outbound.content import Button, Content, Gate
+from bridge.outbound.message import Header
 
 PRIORITY = {"high": states.URGENT, "normal": states.NEWS, "low": states.CAMPAIGN}
 
@@ -166,6 +167,7 @@ def _clear(site: Site, reference: str) -> str:
 
 def to_content(message: TemplateMessage, draft: Draft, *, named: bool, gate: Gate | None = None) -> Content:
     """The rendered message as its row keeps it."""
+    above = message.header
     return Content(
         wa_id=draft.wa_id,
         user_id=None,
@@ -180,6 +182,8 @@ def to_content(message: TemplateMessage, draft: Draft, *, named: bool, gate: Gat
             for b in message.buttons
         ),
         gate=gate,
+        header=Header(above.kind, above.value, above.name, above.address) if above is not None else None,
+        above=message.above,
     )
 
 

@@ -139,6 +139,7 @@ def _words(site: Site, old: Row[Any], made: NewMessage) -> bool | None:
 
 def _body(content: bytes) -> str | None:
     try:
-        return Content.from_bytes(content).body
+        held = Content.from_bytes(content)
     except msgspec.ValidationError:
         return None  # a draft
+    return f"{held.above}\n{held.body}" if held.above else held.body

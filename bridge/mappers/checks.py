@@ -29,12 +29,15 @@ _NAMED = re.compile(r"%`?(\w+)")
 _POLICY_NAME = re.compile(r"%site_policy\s*\.\s*`?(\w+)")
 
 
-def check_expressions(doc: Document, fhir_versions: Sequence[str]) -> list[Problem]:
-    """Each FHIRPath of the file: syntax, names, and whether its formatter can use what it gives."""
+def check_expressions(doc: Document, fhir_versions: Sequence[str], *, header: str | None = None) -> list[Problem]:
+    """Each FHIRPath of the file: syntax, names, and whether its formatter can use what it gives.
+
+    `header` is the kind of header that the templates have: of a location's, the path leads to a Location.
+    """
     event = str(doc.data.get("event", ""))
     variables = variables_of(event)
     problems: list[Problem] = []
-    for steps, text, use in _expressions(doc.data):
+    for steps, text, use in _expressions(doc.data, header):
         if not text:
             continue  # the schema has said so
         kinds, found = _compile(doc, steps, text, resource_of(event), variables, fhir_versions)
@@ -44,6 +47,9 @@ def check_expressions(doc: Document, fhir_versions: Sequence[str]) -> list[Probl
         elif use == "condition" and kinds and not kinds & {"boolean", "*"}:
             message = f"a condition is true or false; this gives {_shown(kinds)}"
             problems.append(doc.problem(steps, "BR025", message))
+        elif use == "place" and kinds is not None and "Location" not in kinds:
+            message = f"the header shows a place on a map; this gives {_shown(kinds) or 'nothing'}"
+            problems.append(doc.problem(steps, "BR024", message, hint="write %location"))
         elif use in ACCEPTS and kinds and "*" not in kinds and not kinds & ACCEPTS[use]:
             fitting = [form for form, taken in ACCEPTS.items() if kinds & taken]
             message = f"{use} cannot put {_shown(kinds)} into words"
@@ -109,7 +115,16 @@ def _circle(named: dict[str, set[str]], start: str) -> list[str]:
     return [name for name in named if name in reached.get(start, ()) and start in reached[name]]
 
 
-def _expressions(data: dict[str, Any]) -> Iterator[tuple[Steps, str, str]]:
+def header_kind(data: dict[str, Any], templates: Catalogue) -> str | None:
+    """The kind of the header that `send.header` fills: that of the first template sent which has one."""
+    send = data.get("send")
+    if not isinstance(send, dict):
+        return None
+    sent = [templates.get(str(each.get("template"))) for each in (send, send.get("guardian")) if isinstance(each, dict)]
+    return next((each.header.kind for each in sent if each is not None and each.header is not None), None)
+
+
+def _expressions(data: dict[str, Any], header: str | None = None) -> Iterator[tuple[Steps, str, str]]:
     """Path in the file, FHIRPath, and its use: "let", "condition", "any" or a formatter's name."""
     for name, text in _items(data.get("let")):
         if isinstance(text, str):
@@ -125,6 +140,8 @@ def _expressions(data: dict[str, Any]) -> Iterator[tuple[Steps, str, str]]:
     yield from _conditions(("gate", "hold"), gate.get("hold") if isinstance(gate, dict) else None)
     send = data.get("send")
     if isinstance(send, dict):
+        for steps, text, form in _params(("send",), {"header": send["header"]} if "header" in send else None):
+            yield steps, text, "place" if header == "location" else form
         yield from _params(("send", "params"), send.get("params"))
         guardian = send.get("guardian")
         if isinstance(guardian, dict):
@@ -178,10 +195,56 @@ def check_mapping(doc: Document, templates: Catalogue, site_languages: Sequence[
     consent = doc.data.get("consent")
     if isinstance(consent, dict) and consent.get("if_missing") == "ask":
         problems += _asking(doc, templates)
-    if "header" in send:
-        problems.append(doc.problem(("send", "header"), "BR041", "the templates here have no header", key=True))
+    problems += _header(doc, send, [each for each in known if each is not None])
     problems += _texts(doc, (), doc.data, site_languages)
     return problems
+
+
+_MEDIUM = re.compile(r"https://[^\s/]+\.[^\s]+|[0-9]{5,64}")
+
+
+def _header(doc: Document, send: dict[str, Any], sent: Sequence[Template]) -> Iterator[Problem]:
+    """`send.header` is there exactly if a template has a header to fill, and is of its kind."""
+    filled = [each for each in sent if each.header is not None and each.header.filled]
+    at: Steps = ("send", "header")
+    if "header" not in send:
+        if filled:
+            kind = filled[0].header.kind if filled[0].header is not None else ""
+            message = f"the template {filled[0].name} has a header of kind {kind}, and nothing fills it"
+            yield doc.problem(("send",), "BR041", message, key=True, hint="add send.header")
+        return
+    if sent and not filled:
+        fixed = any(each.header is not None for each in sent)
+        message = (
+            "the header of the template is the same in every message" if fixed else "the templates here have no header"
+        )
+        yield doc.problem(at, "BR041", message, key=True)
+        return
+    kinds = {each.header.kind for each in filled if each.header is not None}
+    if len(kinds) > 1:
+        yield doc.problem(
+            at, "BR041", f"the two templates have headers of kinds {' and '.join(sorted(kinds))}", key=True
+        )
+        return
+    given = send["header"]
+    if kinds & {"image", "video", "document"}:
+        texts = given.get("text") if isinstance(given, dict) else None
+        if texts is None:
+            message = (
+                f"a header of kind {next(iter(kinds))} is the same for every patient: text, with its address or id"
+            )
+            hint = "what belongs to one patient leaves by then.attach, behind the gate"
+            yield doc.problem(at, "BR041", message, key=True, hint=hint)
+            return
+        for language, text in texts.items() if isinstance(texts, dict) else [(None, texts)]:
+            if not isinstance(text, str) or _MEDIUM.fullmatch(text) is None:
+                where = (*at, "text") if language is None else (*at, "text", language)
+                yield doc.problem(where, "BR041", "neither an https address nor an id of WhatsApp's")
+    elif kinds == {"location"} and isinstance(given, dict) and set(given) != {"path"}:
+        odd = next((key for key in given if key != "path"), "path")
+        yield doc.problem(
+            (*at, odd), "BR041", "the header shows a place: it has a path to a Location and nothing else", key=True
+        )
 
 
 def _asking(doc: Document, templates: Catalogue) -> Iterator[Problem]:
@@ -195,6 +258,8 @@ def _asking(doc: Document, templates: Catalogue) -> Iterator[Problem]:
         if name not in REQUEST_PARAMS:
             message = f"{REQUEST} has {{{{{name}}}}}, which nothing fills; it may have {' and '.join(REQUEST_PARAMS)}"
             yield doc.problem(at, "BR041", message)
+    if template.header is not None and template.header.filled:
+        yield doc.problem(at, "BR041", f"{REQUEST} has a header of kind {template.header.kind}, which nothing fills")
     if set(template.buttons) != set(REQUEST_BUTTONS):
         yield doc.problem(at, "BR042", f"{REQUEST} needs the buttons {' and '.join(REQUEST_BUTTONS)}, and no other")
 

@@ -128,6 +128,8 @@ def _run(
     if not isinstance(outcome, TemplateMessage):
         return [problem((*steps, "name"), "BR047", f"nothing is sent: {outcome.reason}")]
     found = dict(outcome.params)
+    if outcome.header is not None and outcome.header.kind == "text":
+        found[outcome.header.name] = outcome.header.value
     expected = example.get("expect", {})
     unknown = [name for name in expected if name not in found]
     return [

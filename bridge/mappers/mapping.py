@@ -100,6 +100,7 @@ class Variant:
 
     template: Template
     params: tuple[Param, ...]
+    header: Param | None = None  # where the template's header is not the same in every message
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,14 +213,14 @@ def load_mappings(
     Raises:
         Refused: every problem of every file, unless they are all warnings; those stand in `MappingSet.warnings`.
     """
-    from bridge.mappers.checks import check_expressions, check_mapping, check_together  # late: they read our types
+    from bridge.mappers.checks import check_expressions, check_mapping, check_together, header_kind  # late: our types
 
     problems: list[Problem] = []
     mappings: list[Mapping] = []
     for doc in docs:
         found = check_schema(doc, schema("mapping"))
         if isinstance(doc.data, dict):
-            found += check_expressions(doc, fhir_versions)
+            found += check_expressions(doc, fhir_versions, header=header_kind(doc.data, templates))
             found += check_mapping(doc, templates, site_languages)
         if not any(problem.severity == "error" for problem in found):
             mappings.append(build(doc, templates))
@@ -252,6 +253,7 @@ def build(doc: Document, templates: Catalogue) -> Mapping:
     data: dict[str, Any] = doc.data
     kind, variables = resource_of(data["event"]), variables_of(data["event"])
     let: list[tuple[str, Path]] = []
+    send = data["send"]
     for name, text in data.get("let", {}).items():
         path = Path(text, kind, dict(variables))
         let.append((name, path))
@@ -270,11 +272,13 @@ def build(doc: Document, templates: Catalogue) -> Mapping:
         template = templates.get(given["template"])
         assert template is not None
         params = {name: _param(name, param, at) for name, param in given["params"].items()}
-        return Variant(template, tuple(params[name] for name in template.params))
+        header = template.header
+        above = _param(header.param or "header", send["header"], at) if header is not None and header.filled else None
+        return Variant(template, tuple(params[name] for name in template.params), above)
 
     then = data.get("then", {})
     silence = then.get("no_reply", {})
-    send, delivery, gate, remind = data["send"], data["delivery"], data.get("gate"), data.get("remind")
+    delivery, gate, remind = data["delivery"], data.get("gate"), data.get("remind")
     return Mapping(
         id=data["id"],
         event=data["event"],

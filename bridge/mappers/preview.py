@@ -54,6 +54,7 @@ class Bubble:
     body: str | None  # None: nothing is sent, see `skip`
     buttons: tuple[tuple[str, str, str], ...] = ()  # title, id, what it does
     skip: str | None = None
+    header: str = ""  # as the phone shows it above the body
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +163,7 @@ def _bubble(mapping: Mapping, context: Context) -> Bubble:
     if isinstance(outcome, Skip):
         return Bubble(context.language, name, spoken, blanks, None, skip=outcome.reason)
     buttons = tuple((each.title, each.id, each.do) for each in outcome.buttons)
-    return Bubble(context.language, name, spoken, blanks, outcome.body, buttons)
+    return Bubble(context.language, name, spoken, blanks, outcome.body, buttons, header=outcome.above)
 
 
 def _raw(evaluate: Callable[[], Items]) -> tuple[tuple[str, ...], str | None]:

@@ -9,6 +9,7 @@ from collections.abc import Mapping as MappingABC
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 from bridge.errors import ExpressionFailed, UnfitValue
@@ -18,6 +19,7 @@ from bridge.mappers.operators import Scope
 from bridge.mappers.templates import Template, chain
 
 LONGEST_BODY = 1024  # characters after filling; WhatsApp refuses more
+LONGEST_HEADER = 60  # of a text above the body
 
 Resource = MappingABC[str, Any]
 
@@ -59,6 +61,16 @@ class ButtonSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class HeaderValue:
+    """What fills the template's header in this message."""
+
+    kind: str  # text, image, video, document, location
+    value: str  # the words for the blank; of media an https address or WhatsApp's id; of a place "40.4,-3.7"
+    name: str = ""  # the blank's name; of a document its file name; of a place its name
+    address: str = ""  # of a place
+
+
+@dataclass(frozen=True, slots=True)
 class TemplateMessage:
     template: str
     language: str  # WhatsApp's code: "es", "pt_BR"
@@ -67,6 +79,8 @@ class TemplateMessage:
     body: str  # as the phone shows it
     purpose: str
     role: str
+    header: HeaderValue | None = None  # None too where it is the same in every message
+    above: str = ""  # the header as the phone shows it: its text, or "[image]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +192,9 @@ def _fill(mapping: Mapping, variant: Variant, scope: Scope, context: Context) ->
     body = template.fill(language, dict(params))
     if len(body) > LONGEST_BODY:
         return Skip(f"the text would have {len(body)} characters, and WhatsApp takes {LONGEST_BODY}")
+    above = _header(variant, scope, context, tongue)
+    if isinstance(above, Skip):
+        return above
     wanted = {button.id: button for button in mapping.send.buttons}
     titles = template.button_titles[language]
     return TemplateMessage(
@@ -191,7 +208,61 @@ def _fill(mapping: Mapping, variant: Variant, scope: Scope, context: Context) ->
         body=body,
         purpose=mapping.consent.purpose,
         role=context.role,
+        header=above,
+        above=_shown_above(template, language, above),
     )
+
+
+def _header(variant: Variant, scope: Scope, context: Context, tongue: Tongue) -> HeaderValue | Skip | None:
+    """What fills the header; None where there is none to fill."""
+    header, param = variant.template.header, variant.header
+    if header is None or param is None:
+        return None
+    try:
+        if header.kind == "location":
+            assert param.path is not None
+            return _place(param.path.evaluate(scope, context.fhir_version))
+        value = words_of(param, scope, context, tongue)
+    except (ExpressionFailed, UnfitValue) as exc:
+        return Skip(f"no value for the header: {exc}")
+    if not value:
+        return Skip("no value for the header")
+    if header.kind != "text":
+        filename = value.rpartition("/")[2].partition("?")[0] if header.kind == "document" and "/" in value else ""
+        return HeaderValue(header.kind, value, filename)
+    if (long := len(header.fill(tongue.template, value))) > LONGEST_HEADER:
+        return Skip(f"the header would have {long} characters, and WhatsApp takes {LONGEST_HEADER}")
+    return HeaderValue("text", value, param.name)
+
+
+def _place(values: Sequence[Any]) -> HeaderValue | Skip:
+    """A Location as a pin on a map."""
+    place = values[0] if len(values) == 1 and isinstance(values[0], MappingABC) else {}
+    position = place.get("position")
+    axes = [position.get(axis) for axis in ("latitude", "longitude")] if isinstance(position, MappingABC) else []
+    if len(axes) != 2 or not all(
+        isinstance(axis, int | float | Decimal) and not isinstance(axis, bool) for axis in axes
+    ):
+        return Skip("no value for the header: the place has no position")
+    address = place.get("address")
+    lines = address.get("line") if isinstance(address, MappingABC) else None
+    parts = [
+        *(lines if isinstance(lines, list) else ()),
+        address.get("city") if isinstance(address, MappingABC) else None,
+    ]
+    text = ", ".join(part for part in parts if isinstance(part, str) and part)
+    name = place.get("name")
+    name = name if isinstance(name, str) else ""
+    return HeaderValue("location", f"{axes[0]},{axes[1]}", formatters.clean(name), formatters.clean(text))
+
+
+def _shown_above(template: Template, language: str, above: HeaderValue | None) -> str:
+    header = template.header
+    if header is None:
+        return ""
+    if header.kind == "text":
+        return header.fill(language, above.value if above is not None else "")
+    return f"[{header.kind}]" if above is None or not above.name else f"[{header.kind}: {above.name}]"
 
 
 @dataclass(frozen=True, slots=True)

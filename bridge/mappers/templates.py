@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.resources import files
@@ -22,6 +22,25 @@ from bridge.mappers.document import Document, Problem, check_schema, closest
 VARIABLE = re.compile(r"\{\{\s*([a-z][a-z0-9_]*)\s*\}\}")
 STRAY = re.compile(r"\{\{|\}\}")
 BUTTONS_FILE = "buttons.yaml"
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What stands above the body."""
+
+    kind: str  # text, image, video, document, location
+    param: str | None = None  # the one blank of a text
+    sample: str = ""
+    languages: Mapping[str, str] = field(default_factory=dict)  # es -> the text
+
+    @property
+    def filled(self) -> bool:
+        """Whether each message brings its own: all but a text without a blank."""
+        return self.kind != "text" or self.param is not None
+
+    def fill(self, language: str, value: str) -> str:
+        """The text as the phone shows it."""
+        return VARIABLE.sub(lambda _: value, self.languages[language])
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +58,7 @@ class Template:
     document: Document = field(compare=False, repr=False)
     parameter_format: str = "named"
     status: str = "approved"  # what Meta last said of it
+    header: Header | None = None
 
     @property
     def file(self) -> str:
@@ -47,6 +67,15 @@ class Template:
     def fill(self, language: str, values: Mapping[str, str]) -> str:
         """The body as the phone shows it. One pass: a value that looks like a variable stays text."""
         return VARIABLE.sub(lambda found: values[found[1]], self.languages[language])
+
+    def as_approved(self, text: str) -> str:
+        """A body or header with its blanks as Meta has them: by name, or `{{1}}` for the first of `params`."""
+        if self.parameter_format == "named":
+            return text
+        places = {name: place for place, name in enumerate(self.params, start=1)}
+        if self.header is not None and self.header.param is not None:
+            places.setdefault(self.header.param, 1)  # a header counts its own
+        return VARIABLE.sub(lambda found: "{{" + str(places.get(found[1], found[1])) + "}}", text)
 
     def language(self, wanted: str, site_languages: Sequence[str]) -> str | None:
         """The chain es_MX → es → the site's languages in order; None if the template has none of them."""
@@ -136,8 +165,16 @@ def _template(doc: Document, titles: Mapping[str, Mapping[str, str]]) -> Templat
             for language in data["languages"]
         },
         document=doc,
+        parameter_format=data["parameter_format"],
         status=data.get("status", "approved"),
+        header=_header(data) if "header" in data else None,
     )
+
+
+def _header(data: Mapping[str, Any]) -> Header:
+    given = data["header"]
+    texts = {language: each["header"] for language, each in data["languages"].items() if "header" in each}
+    return Header(given["kind"], given.get("param"), given.get("sample", ""), texts)
 
 
 def _titles(data: Any) -> Mapping[str, Mapping[str, str]]:
@@ -170,8 +207,41 @@ def _untitled(names: Document, templates: Iterable[Template], titles: Mapping[st
     ]
 
 
+def _check_header(doc: Document, template: Template) -> Iterator[Problem]:
+    """A text stands in every language with its blank and no other; of a picture or a place no language speaks."""
+    header = template.header
+    if header is not None and header.kind != "text" and header.param is not None:
+        yield doc.problem(("header", "param"), "BR041", f"a header of kind {header.kind} has no blank", key=True)
+    elif header is not None and header.param is not None and not header.sample:
+        yield doc.problem(("header", "param"), "BR041", "Meta wants a sample of the blank beside it", key=True)
+    for language in template.languages:
+        path = ("languages", language, "header")
+        text = (doc.data["languages"][language]).get("header")
+        if header is None or header.kind != "text":
+            if text is not None:
+                said = f"the header is of kind {header.kind}" if header is not None else "no header is declared above"
+                yield doc.problem(path, "BR041", f"{said}: there is no text of it", key=True)
+            continue
+        if text is None:
+            yield doc.problem(path[:-1], "BR041", f"the header has no text in {language}", key=True)
+            continue
+        for found in VARIABLE.finditer(text):
+            if found[1] != header.param:
+                known = [header.param] if header.param is not None else []
+                message = f"{{{{{found[1]}}}}} is not the blank of the header{closest(found[1], known)}"
+                yield doc.problem(path, "BR041", message, offset=found.start())
+        count = len(VARIABLE.findall(text))
+        if count > 1:
+            yield doc.problem(path, "BR041", "a header has one blank at most")
+        elif header.param is not None and not count:
+            yield doc.problem(path, "BR041", f"the header in {language} does not use {{{{{header.param}}}}}")
+        odd = STRAY.search(VARIABLE.sub(lambda found: " " * len(found[0]), text))
+        if odd is not None:
+            yield doc.problem(path, "BR041", "a variable is written {{name}}, in small letters", offset=odd.start())
+
+
 def _check(doc: Document, template: Template, titles: Mapping[str, Mapping[str, str]]) -> list[Problem]:
-    problems = []
+    problems = list(_check_header(doc, template))
     for index, button in enumerate(template.buttons):
         if button not in titles:
             message = f'{BUTTONS_FILE} has no entry for "{button}"{closest(button, titles)}'

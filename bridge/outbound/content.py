@@ -9,7 +9,7 @@ import msgspec
 
 from bridge.ledger import tokens
 from bridge.ledger.crypto import Crypto
-from bridge.outbound.message import Address, File, Interactive, Outgoing, QuickReply, Template, Text
+from bridge.outbound.message import Address, File, Header, Interactive, Outgoing, QuickReply, Template, Text
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,8 @@ class Content:
     asks: tuple[str, ...] = ()  # purposes that its consent buttons speak of
     media: str | None = None  # of a document: WhatsApp's id of what was uploaded
     filename: str | None = None
+    header: Header | None = None  # of a template, where each message brings its own
+    above: str = ""  # the template's header as the phone shows it
 
     def to_bytes(self) -> bytes:
         return msgspec.json.encode(self)
@@ -72,7 +74,9 @@ def outgoing(content: Content, crypto: Crypto, message: int, revision: int | Non
         buttons = tuple(
             QuickReply(b.index, tokens.button(crypto, message, revision or 0, b.id)) for b in content.buttons
         )
-        template = Template(content.template or "", content.language or "", content.params, content.named, buttons)
+        template = Template(
+            content.template or "", content.language or "", content.params, content.named, buttons, content.header
+        )
         return Outgoing(to, template, callback)
     if content.kind == "interactive":
         choices = tuple(

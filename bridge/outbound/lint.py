@@ -13,6 +13,7 @@ from bridge.mappers.document import Problem
 from bridge.mappers.templates import VARIABLE, Catalogue, Template
 
 LONGEST_BODY = 1024  # characters, samples filled in
+LONGEST_HEADER = 60  # of a text above the body
 LONGEST_TITLE = 20  # characters on a button, in every language
 MOST_BUTTONS = 10
 NAME = re.compile(r"[a-z0-9_]{1,512}")
@@ -47,6 +48,7 @@ def lint(template: Template) -> list[Problem]:
     problems = list(_whole(template))
     for language, body in template.languages.items():
         problems += _body(template, language, body)
+        problems += _header(template, language)
         problems += _titles(template, language)
     return problems
 
@@ -66,6 +68,13 @@ def _whole(template: Template) -> Iterator[Problem]:
             yield doc.problem(("params", name), "BR056", message)
         for word, _ in _found(sample, CLINICAL):
             yield doc.problem(("params", name), "BR055", f'"{word}" says what the visit is about')
+    if template.header is not None and template.header.sample:
+        sample = template.header.sample
+        if FORBIDDEN_IN_VALUE.search(sample) or not sample.strip():
+            message = "a sample must be what could be sent: no line break, tab or more than four spaces, not empty"
+            yield doc.problem(("header", "sample"), "BR056", message)
+        for word, _ in _found(sample, CLINICAL):
+            yield doc.problem(("header", "sample"), "BR055", f'"{word}" says what the visit is about')
     if len(template.buttons) > MOST_BUTTONS:
         yield doc.problem(("buttons",), "BR057", f"at most {MOST_BUTTONS} buttons", key=True)
     declared = set(template.params)
@@ -97,6 +106,23 @@ def _body(template: Template, language: str, body: str) -> Iterator[Problem]:
     for word, at in _found(body, CLINICAL):
         message = f'"{word}" says what the visit is about, and the lock screen shows it'
         yield doc.problem(path, "BR055", message, offset=at)
+
+
+def _header(template: Template, language: str) -> Iterator[Problem]:
+    header = template.header
+    text = header.languages.get(language) if header is not None else None
+    if header is None or text is None:
+        return
+    path = ("languages", language, "header")
+    if len(filled := header.fill(language, header.sample)) > LONGEST_HEADER:
+        message = f"{len(filled)} characters with its sample; a header takes {LONGEST_HEADER}"
+        yield template.document.problem(path, "BR053", message)
+    for word, at in _found(text, PROMOTIONAL.get(language[:2], ())):
+        message = f'"{word}" reads as advertising: Meta would file it as marketing'
+        yield template.document.problem(path, "BR054", message, offset=at)
+    for word, at in _found(text, CLINICAL):
+        message = f'"{word}" says what the visit is about, and the lock screen shows it'
+        yield template.document.problem(path, "BR055", message, offset=at)
 
 
 def _titles(template: Template, language: str) -> Iterator[Problem]:

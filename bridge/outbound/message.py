@@ -13,6 +13,8 @@ from typing import TypeAlias
 
 MAX_TEXT = 4096  # characters of a free text
 MAX_BODY = 1024  # of a template after filling, and of an interactive body
+MAX_HEADER = 60  # of a text above the body, after filling
+MAX_LINK = 2000  # characters of a medium's public address
 MAX_NAME = 512  # template name
 MAX_PAYLOAD = 128  # bytes of a quick reply's payload; older Meta pages say 128, newer ones 256
 MAX_BUTTONS = 10  # of a template
@@ -27,6 +29,8 @@ MAX_USER_ID = 256  # at most 135 seen; never refused for its form
 _WA_ID = re.compile(r"[1-9][0-9]{6,14}\Z")  # E.164 without its "+"
 _TEMPLATE = re.compile(r"[a-z0-9_]+\Z")
 _LANGUAGE = re.compile(r"[a-z]{2,3}(_[A-Z]{2,3})?\Z")  # en, pt_BR, fil
+MEDIA = ("image", "video", "document")
+_PLACE = re.compile(r"-?[0-9]{1,2}(\.[0-9]+)?,-?[0-9]{1,3}(\.[0-9]+)?\Z")
 _UNFIT = re.compile(r"[\n\r\t]| {5}")  # in a template's parameter: 132018
 
 
@@ -47,6 +51,16 @@ class QuickReply:
 
 
 @dataclass(frozen=True, slots=True, repr=False)
+class Header:
+    """What fills an approved template's header. One that is the same in every message has none."""
+
+    kind: str  # text, image, video, document, location
+    value: str  # the words for its blank; of media an https address or WhatsApp's id; of a place "40.4,-3.7"
+    name: str = ""  # of a text the blank's name; of a document its file name; of a place its name
+    address: str = ""  # of a place; shown only beside its name
+
+
+@dataclass(frozen=True, slots=True, repr=False)
 class Template:
     """An approved template with its blanks filled. `params` in the template's order; their names count only if `named`."""
 
@@ -55,6 +69,7 @@ class Template:
     params: tuple[tuple[str, str], ...] = ()
     named: bool = True
     buttons: tuple[QuickReply, ...] = ()
+    header: Header | None = None
     body: str | None = (
         None  # the filled text as the phone shows it, where known: its length is limited, it is never sent
     )
@@ -146,6 +161,8 @@ def _template(template: Template) -> Iterator[str]:
             yield f"parameter {place} has a name that is not of a-z, 0-9 and _"
     if template.named:
         yield from _once("parameter name", [name for name, _ in template.params])
+    if template.header is not None:
+        yield from _header(template.header, named=template.named)
     if template.body is not None:
         yield from _text("filled template", template.body, MAX_BODY)
     for button in template.buttons:
@@ -155,6 +172,27 @@ def _template(template: Template) -> Iterator[str]:
             yield f"payload of button {button.index} is not 1 to {MAX_PAYLOAD} bytes"
         yield from _text(f"payload of button {button.index}", button.payload, MAX_PAYLOAD)
     yield from _once("button index", [str(button.index) for button in template.buttons])
+
+
+def _header(header: Header, *, named: bool) -> Iterator[str]:
+    if header.kind == "text":
+        yield from _text("header", header.value, MAX_HEADER)
+        if _UNFIT.search(header.value):
+            yield "the header holds a line break, a tab or more than four spaces in a row"
+        if named and not _TEMPLATE.match(header.name):
+            yield "the header's blank has a name that is not of a-z, 0-9 and _"
+    elif header.kind in MEDIA:
+        link = header.value.startswith("https://")
+        yield from _text("header's medium", header.value, MAX_LINK if link else MAX_MEDIA)
+        if not link and not header.value.isalnum():
+            yield "the header's medium is neither an https address nor an id"
+        if header.name:
+            yield from _text("header's file name", header.name, MAX_FILENAME)
+    elif header.kind == "location":
+        if not _PLACE.match(header.value):
+            yield "the header's place is not a latitude and a longitude"
+    else:
+        yield "the header is of a kind that templates do not have"
 
 
 def _file(file: File) -> Iterator[str]:

@@ -74,7 +74,7 @@ MISTAKES = [
     ("Hola, {{patient_name}}.", "Hola, {{nombre}}.", "BR041", "{{nombre}} is not one of the params"),
     ("Hola, {{patient_name}}.", "Hola, {{patient_name}} {{1}}.", "BR041", "written {{name}}"),
     ("    whatsapp: pt_BR\n", "", "BR013", 'missing key "whatsapp"'),
-    ("parameter_format: named", "parameter_format: positional", "BR012", "not allowed"),
+    ("parameter_format: named", "parameter_format: numbered", "BR012", "not allowed"),
 ]
 
 

@@ -191,7 +191,7 @@ def _template_fault(template: Template, language: str, there: Mapping[str, Any] 
     if str(there.get("parameter_format", "")).lower() not in {"", template.parameter_format}:
         return (
             f"has {str(there['parameter_format']).lower()[:20]} variables, the file says {template.parameter_format}",
-            f"Create it anew in {where} with variables like {{{{patient_name}}}}.",
+            f"Create it anew in {where} with variables like {{{{{'patient_name' if template.parameter_format == 'named' else 1}}}}}, or say so in its file.",
         )
     category = str(there.get("category", "")).lower()
     if category and category != template.category:
@@ -199,8 +199,11 @@ def _template_fault(template: Template, language: str, there: Mapping[str, Any] 
             f"is filed as {category[:20]}, the file says {template.category}: it costs more and needs an opt-in of its own",
             f"Ask for a review in {where}, or say {category[:20]} in its file.",
         )
-    body, titles = _shown(there)
-    if body is not None and body.strip() != template.languages[language].strip():
+    body, titles, above = _shown(there)
+    fault = _header_fault(template, language, above)
+    if fault is not None:
+        return fault
+    if body is not None and body.strip() != template.as_approved(template.languages[language]).strip():
         return (
             "has another text at Meta than in its file",
             "Change the file or the template: `bridge preview` shows the file's.",
@@ -214,15 +217,33 @@ def _template_fault(template: Template, language: str, there: Mapping[str, Any] 
     return None
 
 
-def _shown(there: Mapping[str, Any]) -> tuple[str | None, list[str]]:
-    """(body, titles of its quick replies in order)."""
-    body, titles = None, []
+def _header_fault(template: Template, language: str, above: tuple[str, str] | None) -> tuple[str, str] | None:
+    """`above` is Meta's header: (kind, text), or None where it has none."""
+    header = template.header
+    kind, text = above or ("", "")
+    if kind != (header.kind if header is not None else ""):
+        ours = header.kind if header is not None else "none"
+        return (
+            f"has a header of kind {kind[:20] or 'none'} at Meta, the file says {ours}",
+            "Change `header` in the file or the template: a message with another header is refused.",
+        )
+    ours = header.languages.get(language, "") if header is not None and header.kind == "text" else text
+    if text.strip() != template.as_approved(ours).strip():
+        return "has another header at Meta than in its file", "Change the file or the template."
+    return None
+
+
+def _shown(there: Mapping[str, Any]) -> tuple[str | None, list[str], tuple[str, str] | None]:
+    """(body, titles of its quick replies in order, kind and text of its header)."""
+    body, titles, above = None, [], None
     for part in there.get("components") or ():
         if part.get("type") == "BODY":
             body = str(part.get("text", ""))
+        elif part.get("type") == "HEADER":
+            above = str(part.get("format", "TEXT")).lower(), str(part.get("text", ""))
         elif part.get("type") == "BUTTONS":
             titles = [str(each.get("text")) for each in part.get("buttons") or () if each.get("type") == "QUICK_REPLY"]
-    return body, titles
+    return body, titles, above
 
 
 def webhook(app: App, public_url: str | None) -> Finding:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from bridge.outbound.message import File, Interactive, Outgoing, Template, Text
+from bridge.outbound.message import File, Header, Interactive, Outgoing, Template, Text
 from bridge.outbound.providers.receipts import Accepted, Receipt, Refused, Unreadable
 from bridge.outbound.reactions import react
 
@@ -62,6 +62,8 @@ def payload(outgoing: Outgoing) -> bytes:
 
 def _template(template: Template) -> dict[str, Any]:
     components: list[dict[str, Any]] = []
+    if template.header is not None:
+        components.append({"type": "header", "parameters": [_header(template.header, named=template.named)]})
     if template.params:
         named = [{"parameter_name": name} if template.named else {} for name, _ in template.params]
         texts = [{"type": "text", "text": text} for _, text in template.params]
@@ -76,6 +78,17 @@ def _template(template: Template) -> dict[str, Any]:
         )
     filled = {"components": components} if components else {}
     return {"name": template.name, "language": {"code": template.language}} | filled
+
+
+def _header(header: Header, *, named: bool) -> dict[str, Any]:
+    if header.kind == "text":
+        return {"type": "text", "text": header.value} | ({"parameter_name": header.name} if named else {})
+    if header.kind == "location":
+        latitude, longitude = header.value.split(",")  # text here, though a location message wants numbers
+        place = {"latitude": latitude, "longitude": longitude} | ({"name": header.name} if header.name else {})
+        return {"type": "location", "location": place | ({"address": header.address} if header.address else {})}
+    medium = {"link" if header.value.startswith("https://") else "id": header.value}
+    return {"type": header.kind, header.kind: medium | ({"filename": header.name} if header.name else {})}
 
 
 def _interactive(interactive: Interactive) -> dict[str, Any]:

@@ -26,10 +26,17 @@ class Template:
     bodies: dict[str, str] = field(default_factory=dict)  # by WhatsApp code: {"pt_BR": "Olá, {{patient_name}}. …"}
     buttons: dict[str, list[str]] = field(default_factory=dict)  # titles by WhatsApp code, in order of their index
     samples: dict[str, str] = field(default_factory=dict)
+    header: str = ""  # "", "text", "image", "video", "document", "location"
+    headers: dict[str, str] = field(default_factory=dict)  # texts above the body by WhatsApp code
+
+    def header_holes(self, language: str) -> list[str]:
+        """The variables of one language's header: none or one."""
+        return list(dict.fromkeys(HOLE.findall(self.headers.get(language, ""))))
 
     def holes(self, language: str) -> list[str]:
-        """The variables of one language's body, each once, in order."""
-        return list(dict.fromkeys(HOLE.findall(self.bodies[language])))
+        """The variables of one language's body, each once, in order: of {{1}}, {{2}} that of their numbers."""
+        found = list(dict.fromkeys(HOLE.findall(self.bodies[language])))
+        return found if self.named else sorted(found, key=int)
 
     def fill(self, language: str, values: Mapping[str, str]) -> str:
         return HOLE.sub(lambda hole: values.get(hole.group(1), hole.group(0)), self.bodies[language])
@@ -37,7 +44,9 @@ class Template:
     def listing(self, language: str, number: int) -> dict[str, Any]:
         """The template as GET /{WABA}/message_templates shows it."""
         components: list[dict[str, Any]] = [{"type": "BODY", "text": self.bodies[language]}]
-        if self.samples:
+        if self.samples and not self.named:
+            components[0]["example"] = {"body_text": [list(self.samples.values())]}
+        elif self.samples:
             examples = [
                 {"param_name": name, "example": self.samples[name]}
                 for name in self.holes(language)
@@ -48,6 +57,9 @@ class Template:
             components.append(
                 {"type": "BUTTONS", "buttons": [{"type": "QUICK_REPLY", "text": title} for title in titles]}
             )
+        if self.header:
+            text = {"text": self.headers[language]} if self.header == "text" else {}
+            components.insert(0, {"type": "HEADER", "format": self.header.upper()} | text)
         return {"name": self.name, "parameter_format": "NAMED" if self.named else "POSITIONAL", "components": components,
                 "language": language, "status": self.status, "category": self.category, "id": str(number)}  # fmt: skip
 
@@ -89,10 +101,20 @@ def _template(item: dict[str, Any], titles: Mapping[str, Any]) -> Template:
     )
     params = item.get("params") or {}
     template.samples = {str(name): str(value) for name, value in params.items()} if isinstance(params, dict) else {}
+    header = item.get("header") or {}
+    template.header = str(header.get("kind", ""))
+    places = {str(name): str(place) for place, name in enumerate(params, start=1)}
     for language, value in languages.items():
         spec = value if isinstance(value, dict) else {"body": value}
         code = str(spec.get("whatsapp") or DEFAULT_CODES.get(language, language))
         template.bodies[code] = str(spec["body"]).rstrip("\n")
+        if template.header == "text":
+            template.headers[code] = str(spec.get("header", ""))
+        if not template.named:  # as Meta holds them: by their place
+            template.bodies[code] = HOLE.sub(
+                lambda hole: f"{{{{{places.get(hole.group(1), hole.group(1))}}}}}", template.bodies[code]
+            )
+            template.headers = {key: HOLE.sub("{{1}}", text) for key, text in template.headers.items()}
         own = spec.get("buttons")
         template.buttons[code] = [
             _title(own[at] if own else button, titles, language) for at, button in enumerate(item.get("buttons") or [])

@@ -66,7 +66,7 @@ def check(message: Mapping[str, Any], catalogue: Catalogue, media_ids: set[str] 
     if not isinstance(node, dict):
         raise Denied(131008, f"{kind} is missing")
     if kind == "template":
-        return _template(node, catalogue)
+        return _template(node, catalogue, media_ids)
     if kind == "text":
         body = node.get("body")
         _need(isinstance(body, str) and 1 <= len(body) <= 4096, 131009, "text.body wants 1 to 4096 characters")
@@ -109,7 +109,7 @@ def _frame(message: Mapping[str, Any]) -> None:
     _need(isinstance(data, str) and len(data) <= 512, 131009, "biz_opaque_callback_data has at most 512 characters")
 
 
-def _template(node: Mapping[str, Any], catalogue: Catalogue) -> Content:
+def _template(node: Mapping[str, Any], catalogue: Catalogue, media_ids: set[str] | Mapping[str, Any]) -> Content:
     template = catalogue.templates.get(str(node.get("name")))
     language = node.get("language") or {}
     code = str(language.get("code", "")) if isinstance(language, dict) else ""
@@ -125,6 +125,7 @@ def _template(node: Mapping[str, Any], catalogue: Catalogue) -> Content:
         100,
         "components is no list",
     )
+    above = _header(template, code, [item for item in components if item.get("type") == "header"], media_ids)
     values = _values(template, code, [item for item in components if item.get("type") == "body"])
     body = template.fill(code, values)
     if len(body) > TEMPLATE_BODY:
@@ -132,7 +133,9 @@ def _template(node: Mapping[str, Any], catalogue: Catalogue) -> Content:
     for item in components:
         _need(item.get("type") in {"body", "button", "header"}, 132012, f"unknown component {item.get('type')!r}")
     buttons = _buttons(template, code, [item for item in components if item.get("type") == "button"])
-    return Content("template", body, buttons, template.name, code, template.category.lower(), {"params": values})
+    return Content(
+        "template", body, buttons, template.name, code, template.category.lower(), {"params": values, "header": above}
+    )
 
 
 def _values(template: Template, code: str, bodies: list[dict[str, Any]]) -> dict[str, str]:
@@ -150,10 +153,51 @@ def _values(template: Template, code: str, bodies: list[dict[str, Any]]) -> dict
         if re.search(r"[\n\t\r]| {5}", text):
             raise Denied(132018, "Param text cannot have new-line/tab characters or more than 4 consecutive spaces")
         name = parameter.get("parameter_name") if template.named else holes[at]
+        _need(template.named or "parameter_name" not in parameter, 100, "this template's parameters have no names")
         _need(name in holes, 100, f"Parameter name is missing or empty, or not in the template: {name!r}")
         _need(name not in values, 132000, f"parameter {name} is given twice")
         values[str(name)] = text
     return values
+
+
+def _header(template: Template, code: str, given: list[dict[str, Any]], media_ids: set[str] | Mapping[str, Any]) -> str:
+    """The header as the phone shows it: its text, or what kind of thing it is."""
+    holes, parameters = template.header_holes(code), given[0].get("parameters") or [] if given else []
+    wanted = len(holes) if template.header in {"", "text"} else 1
+    if len(given) > 1 or len(parameters) != wanted:
+        raise Denied(132000, f"header: number of parameters ({len(parameters)}) does not match the expected ({wanted})")
+    if not wanted:
+        return template.headers.get(code, "")
+    parameter = parameters[0]
+    kind = template.header
+    if parameter.get("type") != kind:
+        raise Denied(132012, f"header: Format mismatch, expected {kind.upper()}, received {parameter.get('type')!r}")
+    if kind == "text":
+        text = parameter.get("text")
+        _need(isinstance(text, str) and text != "", 131008, "header parameter has no text")
+        if re.search(r"[\n\t\r]| {5}", str(text)):
+            raise Denied(132018, "Param text cannot have new-line/tab characters or more than 4 consecutive spaces")
+        _need(
+            parameter.get("parameter_name") == (holes[0] if template.named else None),
+            100,
+            "header: parameter name is missing, or not in the template",
+        )
+        filled = template.headers[code].replace("{{" + holes[0] + "}}", str(text))
+        _need(len(filled) <= 60, 132005, f"header text has {len(filled)} characters after filling")
+        return filled
+    node = parameter.get(kind)
+    _need(isinstance(node, dict), 131008, f"header: {kind} is missing")
+    if kind == "location":
+        axes = [node.get("latitude"), node.get("longitude")]
+        good = all(isinstance(axis, str) and re.fullmatch(r"-?[0-9]{1,3}(\.[0-9]+)?", axis) for axis in axes)
+        _need(good, 132012, "header: location wants latitude and longitude as text")
+        _need("address" not in node or "name" in node, 132012, "header: an address is shown with a name only")
+        return f"[location: {node.get('name', '')}]"
+    _media(kind, node, media_ids)
+    _need("link" not in node or str(node["link"]).startswith("https://"), 131009, "header: the link is not public")
+    _need("caption" not in node, 132012, "header: a caption belongs to no template")
+    _need("filename" not in node or kind == "document", 132012, "header: only a document has a file name")
+    return f"[{kind}]"
 
 
 def _buttons(template: Template, code: str, components: list[dict[str, Any]]) -> tuple[Button, ...]:

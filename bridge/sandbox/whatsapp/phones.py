@@ -51,11 +51,12 @@ class Bubble:
     shown: bool = True  # False: accepted, but it never reached the phone
     callback: str | None = None
     context: str | None = None
+    header: str = ""  # of a template, as the phone shows it above the body
 
     def show(self) -> dict[str, Any]:
         return {
             "wamid": self.wamid, "from": "patient" if self.mine else "business", "at": self.at, "kind": self.kind,
-            "body": self.body, "template": self.template or None, "language": self.language or None,
+            "header": self.header or None, "body": self.body, "template": self.template or None, "language": self.language or None,
             "buttons": [{"index": at, "title": button.title, "payload": button.payload or None, "id": button.id or None}
                         for at, button in enumerate(self.buttons)],
             "status": self.status, "shown": self.shown, "callback": self.callback, "context": self.context,

@@ -158,6 +158,7 @@ class WhatsApp:
             content.template, content.language, content.category,
             shown=person.exists and not person.blocked and not (rule and rule.what == "fail_status"),
             callback=message.get("biz_opaque_callback_data"), context=(message.get("context") or {}).get("message_id"),
+            header=str(content.details.get("header", "")) if content.kind == "template" else "",
         )  # fmt: skip
         self.phones.bubbles[bubble.wamid] = bubble
         person.bubbles.append(bubble)
