@@ -10,31 +10,29 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Collection, Sequence
+from typing import TypeVar
 
-from sqlalchemy import Connection, Row, exists, or_, select, update
+from sqlalchemy import Connection, exists, select, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from bridge.engine import accounts, people_events, persons, replies, statuses
 from bridge.engine.braking import Braking
 from bridge.engine.fates import Fate, settle, unsettled
 from bridge.engine.fates import wait as put_off
+from bridge.engine.fetching import Fetching, snapshots
 from bridge.engine.news import Change, News, Snapshot
 from bridge.engine.pokes import Pokes
 from bridge.engine.reads import Reader
 from bridge.engine.site import Site
 from bridge.engine.truth import Event, Group, Judge, Pending, Truth, Waiting
-from bridge.errors import BridgeError, Overtaken
-from bridge.fhir.pieces import parse_piece
-from bridge.ledger import faults, keys, lanes, outbox, rows
+from bridge.errors import Overtaken
+from bridge.ledger import faults, lanes, outbox, rows
 from bridge.ledger.clock import SECOND
-from bridge.ledger.states import RECALLABLE, TOLD
+from bridge.ledger.states import RECALLABLE
 from bridge.ledger.store import passing
-from bridge.ledger.tables import attempt, consent, inbox, mark, resource, write
+from bridge.ledger.tables import consent, inbox, mark, resource, write
 from bridge.ledger.tables import outbox as outbox_table
-from bridge.mappers import tolerant
 from bridge.mappers.events import RESOURCES
 
 log = logging.getLogger(__name__)
@@ -68,7 +66,7 @@ class Applier:
         self._accounts = accounts.Accounts(site)
         self._pokes = Pokes(site, reader)
         self._braking = Braking(site)
-        self._pending: dict[str, Pending] = {}  # inbox key -> the reads it waits for
+        self._fetching = Fetching(site, reader)
         self.further: list[Callable[[], int]] = []  # what else must run in this loop's thread: `bridge prime`
         self._thread = threading.Thread(target=self._run, name="apply", daemon=True)
 
@@ -128,10 +126,10 @@ class Applier:
     # --- events of EHRs --------------------------------------------------------------------------------------------
 
     def _events(self) -> int:
-        rows = self._fetch()
+        rows = self._fetching.rows()
         if not rows:
             return 0
-        groups, broken, pokes = self._groups(rows)
+        groups, broken, pokes = self._fetching.groups(rows)
         done = self._settle(broken)
         done += self._one_by_one(self._pokes.run, pokes, lambda event: [event])
         people = [g for g in groups if g.reference.split("/")[0] in people_events.TYPES]
@@ -161,177 +159,65 @@ class Applier:
         log.exception("applying failed", extra={"events": [f"evt_{event.id}" for event in events]})
         return self._settle([Fate(e.id, "failed", f"applying failed: {type(error).__name__}") for e in events])
 
-    def _fetch(self) -> Sequence[Row[Any]]:
-        now = self._site.store.now()
-        self._pending = {k: held for k, held in self._pending.items() if self._reader.awaited(held.ehr, held.whats)}
-        aside = set(self._pending)
-        # an EHR that is slow to answer has read far enough ahead; what the others push is fetched all the same
-        by_ehr = Counter(held.ehr for held in self._pending.values())
-        full = [ehr for ehr, count in by_ehr.items() if count >= ASIDE // len(self._site.settings.ehrs)]
-        beside = sum(count for ehr, count in by_ehr.items() if ehr not in full)
-        room = min(GROUPS, ASIDE - beside)
-        if room <= 0 or len(full) == len(self._site.settings.ehrs):
-            return []
-        with self._site.store.read() as connection:
-            due = or_(inbox.c.next_try.is_(None), inbox.c.next_try <= now)
-            ours = self._site.share("apply").mine(inbox.c.key, inbox.c.id)
-            chosen: list[int] = []
-            taken: set[str] = set()
-            # a query per kind: each walks its part of the index in order and stops, where both together would be sorted
-            light = [
-                row
-                for kind in ("notification", "hint")
-                for row in connection.execute(
-                    select(inbox.c.id, inbox.c.key)
-                    .where(
-                        inbox.c.fate.is_(None),
-                        inbox.c.kind == kind,
-                        due,
-                        *ours,
-                        *([inbox.c.source.not_in([f"ehr:{ehr}" for ehr in full])] if full else []),
-                    )
-                    .order_by(inbox.c.id)
-                    .limit(GROUPS * 2 + 4 * beside)
-                )
-            ]
-            for row in sorted(light, key=lambda row: row.id):
-                key = row.key or f"poke {row.id}"
-                if key in aside or (len(taken) >= room and key not in taken):
-                    continue
-                taken.add(key)
-                chosen.append(row.id)
-            if not chosen:
-                return []
-            keyed = [key for key in taken if not key.startswith("poke ")]
-            # every unapplied event of a chosen resource, those that wait for their next try too: one read answers all.
-            # By key and by id apart: an OR of both would read every waiting row with its body.
-            waiting = select(inbox).where(inbox.c.fate.is_(None))
-            found = {row.id: row for row in connection.execute(waiting.where(inbox.c.key.in_(keyed)))}
-            pokes = [event for event in chosen if event not in found]
-            if pokes:
-                found |= {row.id: row for row in connection.execute(waiting.where(inbox.c.id.in_(pokes)))}
-            return [found[event] for event in sorted(found)]
-
-    def _groups(self, rows: Sequence[Row[Any]]) -> tuple[list[Group], list[Fate], list[Event]]:
-        groups: dict[str, Group] = {}
-        broken: list[Fate] = []
-        pokes: list[Event] = []
-        for row in rows:
-            ehr = row.source.removeprefix("ehr:")
-            try:
-                plain = self._site.crypto.decrypt(row.body, row.key_id, "inbox", "body", row.id)
-                piece = parse_piece(plain)
-            except (BridgeError, ValueError, KeyError, TypeError) as error:
-                broken.append(Fate(row.id, "failed", f"its row cannot be read: {type(error).__name__}"))
-                continue
-            event = Event(row.id, ehr, row.door, row.received_at, row.tries, piece)
-            if ehr not in self._site.settings.ehrs:
-                broken.append(Fate(row.id, "failed", "its EHR is no longer in the config"))
-            elif piece.reference is None or row.key is None:
-                pokes.append(event)
-            else:
-                group = groups.setdefault(row.key, Group(ehr, piece.reference, row.key, []))
-                group.events.append(event)
-        for group in list(groups.values()):
-            kind = group.reference.split("/")[0]
-            if kind not in RESOURCES and kind not in people_events.TYPES:
-                broken += [Fate(e.id, "ignored", f"{kind}: nothing here reads it") for e in group.events]
-                del groups[group.key]
-        return list(groups.values()), broken, pokes
-
     def _run_groups(self, groups: Sequence[Group]) -> int:
         if not groups:
             return 0
-        snapshots = self.snapshots([group.key for group in groups])
-        primed, priming = self._primed()
+        found = snapshots(self._site.store, [group.key for group in groups])
+        primed, priming = self._fetching.primed()
         people = persons.People(self._site)
+        people.expect(self._fetching.patients(groups))
         news = News(self._site, self._reader, people)
-        people.expect(self._patients(groups))
+        with self._reader.gathered():
+            decidable = [g for g in groups if not self._lacks(g, found[g.key], news, primed)]
         changes: list[Change] = []
-        for group in groups:
-            if group.ehr in priming and not group.reference.startswith("Consent/"):
-                self.wait(group.events, Waiting("waits for `bridge prime` to end", 2.0))
-                continue
-            snapshot = snapshots[group.key]
-            try:
-                truth = self._judge.judge(group, snapshot.resource)
-                if isinstance(truth, Truth):
-                    kind = group.reference.split("/")[0]
-                    held = self._judge.held(snapshot.resource, kind)
-                    decided = news.decide(group, snapshot, truth, held, primed=group.ehr in primed)
+        with self._reader.gathered():
+            for group in decidable:
+                if group.ehr in priming and not group.reference.startswith("Consent/"):
+                    self.wait(group.events, Waiting("waits for `bridge prime` to end", 2.0))
+                    continue
+                decided = self._decide(group, found[group.key], news, primed)
+                if isinstance(decided, Pending):
+                    self._fetching.aside(group, decided)
+                elif isinstance(decided, Waiting):
+                    self.wait(group.events, decided)
                 else:
-                    decided = truth
-            except Exception as error:  # one event of 500 must not stop the others
-                log.exception("deciding failed", extra={"events": [f"evt_{event.id}" for event in group.events]})
-                decided = Change(
-                    group, [Fate(e.id, "failed", f"deciding failed: {type(error).__name__}") for e in group.events]
-                )
-                decided.revision = snapshot.resource.revision if snapshot.resource is not None else 0
-                decided.alarms.append((f"evt_{group.events[-1].id}", "an event could not be decided"))
-            if isinstance(decided, Pending):
-                self._pending[group.key] = decided
-            elif isinstance(decided, Waiting):
-                self.wait(group.events, decided)
-            else:
-                changes.append(decided)
+                    changes.append(decided)
         return self.commit(changes)
 
-    def _patients(self, groups: Iterable[Group]) -> Iterator[str]:
-        """Keys of the patients that a batch's pushes name, so that they are read from the store together."""
-        for group in groups:
-            for event in group.events:
-                raw = event.piece.resource
-                named = [tolerant.mapping(p.get("actor")) for p in tolerant.objects((raw or {}).get("participant"))]
-                named += [tolerant.mapping((raw or {}).get(name)) for name in ("subject", "patient")]
-                for reference in map(tolerant.reference, named):
-                    if reference is not None and reference.startswith("Patient/"):
-                        yield self._site.crypto.index(keys.person(group.ehr, reference))
+    def _lacks(self, group: Group, snapshot: Snapshot, news: News, primed: Collection[str]) -> bool:
+        """Whether it is new, and waits for reads: a decision would find that out at half the price of deciding."""
+        pushed = group.events[-1].piece
+        new = snapshot.resource is None and all(event.piece.resource is not None for event in group.events)
+        if (
+            not new
+            or group.ehr not in primed
+            or pushed.resource is None
+            or not group.reference.startswith("Appointment/")
+        ):
+            return False
+        pending = news.beforehand(group.ehr, pushed.resource, pushed.included)
+        if pending is None:
+            return False
+        self._fetching.aside(group, pending)
+        return True
 
-    def snapshots(self, resource_keys: Sequence[str]) -> dict[str, Snapshot]:
-        found: dict[str, Snapshot] = defaultdict(Snapshot)
-        columns = [c for c in outbox_table.c if c.name not in {"before", "content"}]
-        with self._site.store.read() as connection:
-            for row in connection.execute(select(resource).where(resource.c.key.in_(resource_keys))):
-                found[row.key].resource = row
-            for row in connection.execute(
-                select(*columns).where(
-                    outbox_table.c.resource_key.in_(resource_keys),
-                    outbox_table.c.state.in_((*RECALLABLE, *TOLD)),
-                    outbox_table.c.answers.is_(None),
-                )
-            ):
-                found[row.resource_key].messages.append(row)
-            self._unsaid(connection, found)
-            for row in connection.execute(
-                select(write).where(write.c.resource_key.in_(resource_keys), write.c.echo.is_not(None))
-            ):
-                found[row.resource_key].echoes.append(row)
-        for key in resource_keys:
-            found[key]
-        return found
-
-    @staticmethod
-    def _unsaid(connection: Connection, found: Mapping[str, Snapshot]) -> None:
-        """What is held or closed without ever having been tried was not told."""
-        waiting = {row.id: key for key, one in found.items() for row in one.messages if row.state in ("held", "closed")}
-        if waiting:
-            tried = set(
-                connection.execute(select(attempt.c.message).where(attempt.c.message.in_(sorted(waiting)))).scalars()
+    def _decide(
+        self, group: Group, snapshot: Snapshot, news: News, primed: Collection[str]
+    ) -> Change | Pending | Waiting:
+        try:
+            truth = self._judge.judge(group, snapshot.resource)
+            if not isinstance(truth, Truth):
+                return truth
+            held = self._judge.held(snapshot.resource, group.reference.split("/")[0])
+            return news.decide(group, snapshot, truth, held, primed=group.ehr in primed)
+        except Exception as error:  # one event of 500 must not stop the others
+            log.exception("deciding failed", extra={"events": [f"evt_{event.id}" for event in group.events]})
+            failed = Change(
+                group, [Fate(e.id, "failed", f"deciding failed: {type(error).__name__}") for e in group.events]
             )
-            for message, key in waiting.items():
-                if message not in tried:
-                    found[key].unsaid.add(message)
-
-    def _primed(self) -> tuple[set[str], set[str]]:
-        """EHRs whose news is told, and those that are being primed for the first time."""
-        ehrs = self._site.settings.ehrs
-        wanted = [f"{what}:{key}" for what in ("primed", "priming") for key in ehrs]
-        with (
-            self._site.store.read() as connection
-        ):  # by whole keys: there is a mark for each Communication ever written
-            marks = set(connection.execute(select(mark.c.key).where(mark.c.key.in_(wanted))).scalars())
-        primed = {key for key, ehr in ehrs.items() if ehr.prime == "none" or f"primed:{key}" in marks}
-        return primed, {key for key in ehrs if f"priming:{key}" in marks} - primed
+            failed.revision = snapshot.resource.revision if snapshot.resource is not None else 0
+            failed.alarms.append((f"evt_{group.events[-1].id}", "an event could not be decided"))
+            return failed
 
     # --- writing ---------------------------------------------------------------------------------------------------
 

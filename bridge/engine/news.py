@@ -54,6 +54,7 @@ class News:
         self._reader = reader
         self._people = people
         self._scenes = Scenes(site, reader, people)
+        self.beforehand = self._scenes.beforehand
 
     def decide(
         self, group: Group, snapshot: Snapshot, truth: Truth, held: Any, *, prime: bool = False, primed: bool = True

@@ -26,8 +26,9 @@ def run(site: Site, reader: Reader, groups: Sequence[Group], wait: Callable[[Seq
     fates: list[Fate] = []
     changes: list[persons.PersonChange] = []
     people = persons.People(site)
-    for group in groups:
-        raw = _raw(reader, group)
+    with reader.gathered():
+        answers = [(group, _raw(reader, group)) for group in groups]
+    for group, raw in answers:
         if isinstance(raw, Waiting):
             wait(group.events, raw)
             continue

@@ -20,6 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from bridge.engine import persons
 from bridge.engine.apply import Applier
+from bridge.engine.fetching import snapshots
 from bridge.engine.news import Change, News, Snapshot
 from bridge.engine.pokes import hint_row
 from bridge.engine.reads import Reader
@@ -249,26 +250,27 @@ class Primer:
         return sum(self._write(run) for run in tuple(self._waiting))
 
     def _write(self, run: Run) -> int:
-        snapshots = self._applier.snapshots([item.group.key for item in run.batch])
+        found = snapshots(self._site.store, [item.group.key for item in run.batch])
         news = News(self._site, self._reader, persons.People(self._site))
         left: list[_Item] = []
         hints: list[str] = []
         changes: list[Change] = []
-        for item in run.batch:
-            row = snapshots[item.group.key].resource
-            if row is not None:
-                self._is_there(run, item, row, hints)
-                continue
-            decided = self._decide(run, item, snapshots[item.group.key], news)
-            if isinstance(decided, Pending | Waiting):
-                left.append(item)
-            elif decided is None:
-                run.counts["unreadable"] += 1
-            else:
-                item.change = decided
-                item.tries += 1
-                changes.append(decided)
-                left.append(item)  # until it is seen to be there: a batch may fail
+        with self._reader.gathered():
+            for item in run.batch:
+                row = found[item.group.key].resource
+                if row is not None:
+                    self._is_there(run, item, row, hints)
+                    continue
+                decided = self._decide(run, item, found[item.group.key], news)
+                if isinstance(decided, Pending | Waiting):
+                    left.append(item)
+                elif decided is None:
+                    run.counts["unreadable"] += 1
+                else:
+                    item.change = decided
+                    item.tries += 1
+                    changes.append(decided)
+                    left.append(item)  # until it is seen to be there: a batch may fail
         moved = len(run.batch) - len(left) + len(changes)
         self._applier.commit(changes)
         self._hint(run, hints)

@@ -1,7 +1,8 @@
 """What is read from the EHR, outside any transaction: coalesced, a few at a time, and kept for a short while.
 
-A loop asks with `need`; what is not at hand is fetched by the pool, which rings the bell when it is there. A read knows
-when it *began*: only one begun after a push arrived may answer that push.
+A loop asks with `need`; what is not at hand is fetched by the pool, which rings the bell when it is there. What is asked for
+inside `gathered` goes out together, many reads in one request where the EHR takes that. A read knows when it *began*: only
+one begun after a push arrived may answer that push.
 """
 
 from __future__ import annotations
@@ -10,11 +11,13 @@ import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from bridge.engine.together import Together
 from bridge.errors import BridgeError, EhrRefused, EhrUnreachable
 from bridge.fhir.client import Deleted, EhrClient, Missing, Resource
 
@@ -45,6 +48,7 @@ class Failed:
 
 
 Key = tuple[str, str]  # (EHR, "Patient/p1" | "RelatedPerson?patient=Patient/p1")
+Ask = tuple[str, int]  # what, and when it was begun
 
 
 class Reader:
@@ -62,6 +66,8 @@ class Reader:
         self._pools: dict[str, Executor] = {
             ehr: ThreadPoolExecutor(WORKERS, thread_name_prefix=f"read-{ehr}") for ehr in clients
         }
+        self._together = {ehr: Together() for ehr in clients}
+        self._here = threading.local()  # `asked`: what this thread gathers, by EHR
 
     def stop(self) -> None:
         for pool in self._pools.values():
@@ -110,6 +116,24 @@ class Reader:
                 self._fetch((ehr, what), begun_after)
         return "pending" if pending else "ready"
 
+    @contextmanager
+    def gathered(self) -> Iterator[None]:
+        """What this thread asks for inside goes out at its end, together."""
+        asked: dict[str, list[Ask]] = {}
+        self._here.asked = asked
+        try:
+            yield
+        finally:
+            self._here.asked = None
+            for ehr, asks in asked.items():
+                with self._lock:
+                    parts = self._together[ehr].parts(asks)
+                for part in parts:
+                    if len(part) == 1:
+                        self._pools[ehr].submit(self._run, (ehr, part[0][0]), part[0][1])
+                    else:
+                        self._pools[ehr].submit(self._run_together, ehr, part)
+
     def forget(self, ehr: str, what: str) -> None:
         """Somebody said that it changed."""
         with self._lock:
@@ -134,9 +158,55 @@ class Reader:
             if self._flying.get(key, -1) >= begun_after:
                 return
             self._flying[key] = begun = self._machine()
-        self._pools[key[0]].submit(self._run, key, begun)
+        asked = getattr(self._here, "asked", None)
+        if asked is not None:
+            asked.setdefault(key[0], []).append((key[1], begun))
+        else:
+            self._pools[key[0]].submit(self._run, key, begun)
 
-    def _run(self, key: Key, begun: int) -> None:
+    def _run_together(self, ehr: str, asks: Sequence[Ask]) -> None:
+        """One request for many. What it does not answer is read singly; so is everything when it fails and a single read
+        does not."""
+        begun = time.monotonic()
+        refused = False
+        try:
+            told = self._clients[ehr].together([what for what, _ in asks])
+        except EhrUnreachable as error:
+            if not error.unknown:  # it did not even arrive, or the EHR asks us to wait
+                self._landed([((ehr, what), at, Failed(f"the EHR cannot be read: {error}")) for what, at in asks])
+                return
+            told = [None] * len(asks)
+        except EhrRefused:
+            told, refused = [None] * len(asks), True
+        except Exception as error:  # a thread of the pool must say what happened, whatever it was
+            log.exception("reading together failed")
+            told, refused = [None] * len(asks), not isinstance(error, BridgeError)
+        with self._lock:
+            self._together[ehr].took(time.monotonic() - begun)
+            if any(one is not None for one in told):
+                self._together[ehr].worked()
+        self._landed([
+            ((ehr, what), at, Found(at, one.value, "found", one.etag))
+            for (what, at), one in zip(asks, told, strict=True)
+            if one is not None
+        ])  # fmt: skip
+        left = [ask for ask, one in zip(asks, told, strict=True) if one is None]
+        if len(left) == len(asks):
+            first, at = left.pop(0)
+            answer = self._run((ehr, first), at)
+            if isinstance(answer, Failed):
+                self._landed([((ehr, what), at, answer) for what, at in left])
+                return
+            if refused or answer.state == "found":
+                with self._lock:
+                    off = self._together[ehr].failed(refused=refused)
+                if off:
+                    log.info("this EHR answers no batch of reads: they go one by one", extra={"ehr": ehr})
+        for what, at in left:
+            self._pools[ehr].submit(self._run, (ehr, what), at)
+
+    def _run(self, key: Key, begun: int) -> Found | Failed:
+        """One read; returns what came of it."""
         ehr, what = key
         try:
             found: Found | Failed = self._read(self._clients[ehr], what, begun)
@@ -153,14 +223,21 @@ class Reader:
         except Exception as error:  # a thread of the pool must say what happened, whatever it was
             log.exception("a read failed")
             found = Failed(type(error).__name__)
+        self._landed([(key, begun, found)])
+        return found
+
+    def _landed(self, results: Sequence[tuple[Key, int, Found | Failed]]) -> None:
+        if not results:
+            return
         with self._lock:
-            if self._flying.get(key) == begun:
-                del self._flying[key]
-            if isinstance(found, Found):
-                self._keep(key, found)
-                self._failures.pop(key, None)
-            else:
-                self._failures[key] = (time.monotonic(), found)
+            for key, begun, found in results:
+                if self._flying.get(key) == begun:
+                    del self._flying[key]
+                if isinstance(found, Found):
+                    self._keep(key, found)
+                    self._failures.pop(key, None)
+                else:
+                    self._failures[key] = (time.monotonic(), found)
         self._ring()
 
     @staticmethod

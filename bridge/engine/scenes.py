@@ -16,6 +16,7 @@ from bridge.engine.truth import Pending, Truth, Waiting
 from bridge.errors import UnreadableResource
 from bridge.ledger import keys
 from bridge.mappers import tolerant
+from bridge.mappers.events.appointment import PROMISED
 from bridge.mappers.person import Person, read_person
 from bridge.mappers.recipient import is_minor
 
@@ -52,15 +53,29 @@ class Scenes:
         """Ask for everything a message about this patient is made of at once, rather than one after another."""
         if not self._reader.can_read(ehr):
             return
-        whats = [patient] if patient not in truth.included else []
-        if self._consents_unread(ehr, patient):
-            whats.append(f"Consent?patient={patient}")
-        for participant in tolerant.objects((truth.raw or {}).get("participant")):
-            reference = tolerant.reference(participant.get("actor"))
-            if reference is not None and reference.split("/")[0] in BESIDE and reference not in truth.included:
-                whats.append(reference)
+        whats = self._made_of(ehr, patient, truth.raw or {}, truth.included)
         if self._reader.need(ehr, whats) == "pending":
             raise NeedReads(Pending(ehr, tuple(whats)))
+
+    def beforehand(self, ehr: str, raw: Mapping[str, Any], included: Mapping[str, Any]) -> Pending | None:
+        """Ask for what news of a visit nobody has heard of is made of; None when that is at hand, or cannot be had now: the
+        decision will say so. It is as good as decided, but for what its reads say."""
+        if not self._reader.can_read(ehr) or tolerant.code(raw.get("status")) not in PROMISED:
+            return None
+        actors = [tolerant.reference(one.get("actor")) for one in tolerant.objects(raw.get("participant"))]
+        patients = [actor for actor in actors if actor is not None and actor.startswith("Patient/")]
+        whats = tuple(what for patient in patients for what in self._made_of(ehr, patient, raw, included))
+        return Pending(ehr, whats) if self._reader.need(ehr, whats) == "pending" else None
+
+    def _made_of(self, ehr: str, patient: str, raw: Mapping[str, Any], included: Mapping[str, Any]) -> list[str]:
+        whats = [patient] if patient not in included else []
+        if self._consents_unread(ehr, patient):
+            whats.append(f"Consent?patient={patient}")
+        for participant in tolerant.objects(raw.get("participant")):
+            reference = tolerant.reference(participant.get("actor"))
+            if reference is not None and reference.split("/")[0] in BESIDE and reference not in included:
+                whats.append(reference)
+        return whats
 
     def _consents_unread(self, ehr: str, patient: str) -> bool:
         if not self._site.settings.consent.recognise or not patient.startswith("Patient/"):

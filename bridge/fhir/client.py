@@ -21,7 +21,7 @@ from requests.cookies import extract_cookies_to_jar
 from requests.structures import CaseInsensitiveDict
 
 from bridge.errors import EhrRefused, EhrUnreachable
-from bridge.fhir import rawjson
+from bridge.fhir import rawjson, together
 from bridge.fhir.answers import (
     REFERENCE,
     REFERENCE_AT_END,
@@ -45,6 +45,7 @@ from bridge.fhir.answers import (
     version_of,
 )
 from bridge.fhir.auth import authorizer
+from bridge.fhir.together import Told
 from bridge.settings import Ehr
 
 __all__ = ["Conflict", "Deleted", "EhrClient", "Entry", "Missing", "NotModified", "Resource", "Written"]
@@ -174,6 +175,22 @@ class EhrClient:
             ):
                 return found
         return None
+
+    def together(self, whats: Sequence[str]) -> list[Told | None]:
+        """Reads (`Patient/p1`) and searches (`Consent?patient=Patient/p1`) in one request; None for one that must be asked alone.
+
+        Raises:
+            EhrRefused: this EHR takes no batch, or does not answer it in order.
+        """
+        if any(self.local(what) != what for what in whats if "?" not in what):
+            raise EhrRefused("a reference that is not Type/id under the configured base is never fetched")
+        bundle = {"resourceType": "Bundle", "type": "batch", "entry": [together.entry(what) for what in whats]}
+        answer = self._send("POST", self.base, body=rawjson.dumps(bundle), headers={"Content-Type": FHIR_JSON})
+        self._check(answer, "batch of reads", write=True)
+        answers = dicts(self._fhir(answer, "batch of reads", write=True).get("entry"))
+        if len(answers) != len(whats) or together.mixed_up(whats, answers):
+            raise EhrRefused("batch of reads: the answers are not those to what was asked", status=answer.status)
+        return [together.told(what, each) for what, each in zip(whats, answers, strict=True)]
 
     def metadata(self) -> dict[str, Any]:
         """The CapabilityStatement."""

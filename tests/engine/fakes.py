@@ -13,6 +13,7 @@ from typing import Any
 from bridge.errors import EhrRefused, EhrUnreachable
 from bridge.fhir import rawjson
 from bridge.fhir.answers import Conflict, Deleted, Entry, Missing, NotModified, Resource, Written
+from bridge.fhir.together import Told
 
 Raw = dict[str, Any]
 
@@ -113,6 +114,24 @@ class FakeEhr:
             ):
                 continue
             yield self._resource(copy.deepcopy(held))
+
+    def together(self, whats: Sequence[str]) -> list[Told | None]:
+        """As many GETs of their own."""
+        self._up()
+        found: list[Told | None] = []
+        for what in whats:
+            kind, asks, query = what.partition("?")
+            if asks:
+                pairs = [(name, value) for name, _, value in (each.partition("=") for each in query.split("&"))]
+                found.append(Told([one.resource for one in self.search(kind, pairs)]))
+                continue
+            try:
+                answer = self.read(what)
+            except EhrRefused:
+                found.append(None)
+                continue
+            found.append(Told(answer.resource, answer.etag) if isinstance(answer, Resource) else None)
+        return found
 
     def find_by_identifier(self, resource_type: str, system: str, value: str) -> Resource | None:
         return next(iter(self.search(resource_type, {"identifier": f"{system}|{value}"})), None)
