@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Collection, Sequence
 from typing import TypeVar
 
@@ -29,6 +28,7 @@ from bridge.engine.truth import Event, Group, Judge, Pending, Truth, Waiting
 from bridge.errors import Overtaken
 from bridge.ledger import faults, lanes, outbox, rows
 from bridge.ledger.clock import SECOND
+from bridge.ledger.rounds import Rounds
 from bridge.ledger.states import RECALLABLE
 from bridge.ledger.store import passing
 from bridge.ledger.tables import consent, inbox, mark, resource, write
@@ -43,6 +43,7 @@ STATUSES = 1000
 RESTORED_ONCE = 24 * 3600 * SECOND  # what a restored backup brings back within a day is one restoration
 IDLE = 0.1  # seconds
 ROUND = 0.02  # seconds between the beginnings of two rounds: what comes together is applied together
+FULL = 100  # events of one round that make a batch worth its statements
 
 _WAITING = select(
     *(
@@ -83,13 +84,15 @@ class Applier:
 
     def _run(self) -> None:
         site = self._site
-        begun = 0.0
+        rounds, done = Rounds(ROUND), 0
         while not site.stopping.is_set():
-            site.stopping.wait(max(0.0, begun + ROUND - time.monotonic()))
-            begun = time.monotonic()
+            site.stopping.wait(rounds.wait(full=done >= FULL))
+            rounds.begin()
             site.vitals.beat("apply")
             site.wake_apply.clear()
-            if not self.once():
+            done = self.once()
+            rounds.end()
+            if not done:
                 site.wake_apply.wait(IDLE)
 
     def once(self) -> int:

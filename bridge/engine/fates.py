@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, Text, bindparam, func, select, update
+from sqlalchemy import Connection
 
-from bridge.ledger.tables import inbox
+from bridge.ledger.words import Words
 
 
 @dataclass(slots=True)
@@ -19,22 +19,30 @@ class Fate:
     subject: str | None = None  # key of the patient it is about: how `bridge why` finds what came to no message
 
 
+_SETTLE = Words(
+    "UPDATE inbox SET fate = :fate, reason = :reason, planned = :planned, settled_at = :now, next_try = NULL, "
+    "subject = COALESCE(:subject, subject) WHERE id = :event AND fate IS NULL"
+)
+_UNSETTLED = Words("SELECT id FROM inbox WHERE id IN :events AND fate IS NULL ORDER BY id FOR UPDATE")
+_WAIT = Words("UPDATE inbox SET reason = :reason, next_try = :until, tries = :tries WHERE id = :event AND fate IS NULL")
+
+
 def settle(connection: Connection, fates: Sequence[Fate], now: int) -> int:
     """Write fates; a row that has one keeps it."""
-    if fates:
-        connection.execute(
-            update(inbox)
-            .where(inbox.c.id == bindparam("b"), inbox.c.fate.is_(None))
-            .values(
-                fate=bindparam("f"),
-                reason=bindparam("r"),
-                planned=bindparam("p"),
-                settled_at=now,
-                next_try=None,
-                subject=func.coalesce(bindparam("s", type_=Text), inbox.c.subject),
-            ),
-            [{"b": f.event, "f": f.fate, "r": f.reason, "p": f.planned, "s": f.subject} for f in fates],
-        )
+    _SETTLE.many(
+        connection,
+        [
+            {
+                "event": f.event,
+                "fate": f.fate,
+                "reason": f.reason,
+                "planned": f.planned,
+                "subject": f.subject,
+                "now": now,
+            }
+            for f in fates
+        ],
+    )
     return len(fates)
 
 
@@ -43,17 +51,12 @@ def unsettled(connection: Connection, events: Sequence[int]) -> set[int]:
     them settled."""
     found: set[int] = set()
     for start in range(0, len(events), 500):
-        rows = select(inbox.c.id).where(inbox.c.id.in_(events[start : start + 500]), inbox.c.fate.is_(None))
-        found.update(connection.execute(rows.order_by(inbox.c.id).with_for_update()).scalars())
+        found.update(_UNSETTLED.firsts(connection, events=list(events[start : start + 500])))
     return found
 
 
 def wait(connection: Connection, rows: Sequence[tuple[int, int]], reason: str, until: int) -> None:
     """(event, tries so far) pairs that cannot be applied now keep the reason and their next try."""
-    if rows:
-        connection.execute(
-            update(inbox)
-            .where(inbox.c.id == bindparam("b"), inbox.c.fate.is_(None))
-            .values(reason=reason, next_try=until, tries=bindparam("t")),
-            [{"b": event, "t": tries + 1} for event, tries in rows],
-        )
+    _WAIT.many(
+        connection, [{"event": event, "tries": tries + 1, "reason": reason, "until": until} for event, tries in rows]
+    )

@@ -10,12 +10,22 @@ from sqlalchemy import Connection, Row, select, update
 
 from bridge.engine.site import Site
 from bridge.errors import Overtaken
-from bridge.ledger import keys, lanes, rows
+from bridge.ledger import keys, rows
 from bridge.ledger.crypto import clear_reference
 from bridge.ledger.tables import identity, person
+from bridge.ledger.words import Words
 from bridge.mappers.contact import canonical
 from bridge.mappers.person import Person, refusal
 from bridge.mappers.recipient import unfit
+
+_PERSONS = Words("SELECT * FROM person WHERE key IN :keys")
+_IDENTITIES = Words("SELECT * FROM identity WHERE person_id IN :people")
+_LEARN = Words(
+    "INSERT INTO identity (id, person_id, kind, key, since, proof, verified_at, key_id, value) "
+    "VALUES (:id, :person_id, :kind, :key, :since, :proof, :verified_at, :key_id, :value) "
+    'ON CONFLICT (person_id, key) DO UPDATE SET "until" = NULL, since = excluded.since, proof = excluded.proof '
+    'WHERE identity."until" IS NOT NULL'
+)
 
 
 @dataclass(slots=True)
@@ -46,11 +56,10 @@ def load(connection: Connection, person_keys: Iterable[str]) -> dict[str, Held]:
     wanted = list(set(person_keys))
     if not wanted:
         return {}
-    held = {row.key: Held(row) for row in connection.execute(select(person).where(person.c.key.in_(wanted)))}
+    held = {row.key: Held(row) for row in _PERSONS.rows(connection, keys=wanted)}
     by_id = {one.row.id: one for one in held.values()}
-    if by_id:
-        for row in connection.execute(select(identity).where(identity.c.person_id.in_(list(by_id)))):
-            by_id[row.person_id].identities[row.key] = row
+    for row in _IDENTITIES.rows(connection, people=list(by_id)):
+        by_id[row.person_id].identities[row.key] = row
     return held
 
 
@@ -163,9 +172,7 @@ def apply(connection: Connection, site: Site, changes: Iterable[PersonChange]) -
             raise Overtaken("another node met a person first")
     rows.update_many(connection, person, "id", [{"id": c.id, **c.values} for c in changes if not c.new])
     added = [row for change in changes for row in change.add]
-    if added:
-        statement = lanes.upsert(connection.dialect.name)(identity)
-        connection.execute(statement.on_conflict_do_nothing(index_elements=["person_id", "key"]), added)
+    rows.insert_many(connection, identity, added, unless=("person_id", "key"))
     ended = sorted(i for change in changes for i in change.end)
     if ended:
         connection.execute(update(identity).where(identity.c.id.in_(ended)).values(until=business))
@@ -188,14 +195,7 @@ def learn(connection: Connection, site: Site, links: Mapping[tuple[int, str], st
             "since": business, "proof": proof, "verified_at": business, "key_id": site.crypto.key_id,
             "value": site.crypto.encrypt(user_id.encode(), "identity", "value", new),
         })  # fmt: skip
-    statement = lanes.upsert(connection.dialect.name)(identity)
-    again = {"until": None, "since": statement.excluded.since, "proof": statement.excluded.proof}
-    connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=["person_id", "key"], set_=again, where=identity.c.until.is_not(None)
-        ),
-        learned,
-    )
+    _LEARN.many(connection, learned)
 
 
 __all__ = ["Held", "PersonChange", "apply", "bare", "learn", "load", "plan"]

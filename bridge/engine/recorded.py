@@ -8,16 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import and_, select
+from sqlalchemy import select
 
 from bridge.engine import persons
 from bridge.engine.pokes import hint_row
 from bridge.engine.site import Site
 from bridge.engine.truth import AGAIN
 from bridge.ledger import audit
-from bridge.ledger.tables import identity, inbox, outbox, resource
+from bridge.ledger.tables import inbox, outbox, resource
+from bridge.ledger.words import Words
 from bridge.outbound.record import Result
 
+_PERSON_OF = Words(
+    "SELECT outbox.id, outbox.person_id FROM outbox JOIN identity ON identity.id = outbox.identity_id "
+    'AND identity."until" IS NULL WHERE outbox.id IN :messages'
+)
 KNOWN = 50_000  # links kept in memory so that they are written once
 UNSAID = frozenset({"taken_back", "refused"})
 
@@ -44,12 +49,7 @@ class Recorded:
             self._known.clear()
         with site.store.read() as connection:
             # a number that was taken from this person while the POST was under way says nothing of them any more
-            theirs = identity.c.id == outbox.c.identity_id, identity.c.until.is_(None)
-            rows = connection.execute(
-                select(outbox.c.id, outbox.c.person_id)
-                .join(identity, and_(*theirs))
-                .where(outbox.c.id.in_(list(named)))
-            ).all()
+            rows = _PERSON_OF.rows(connection, messages=list(named))
         links = {(row.person_id, named[row.id]): "send" for row in rows if row.person_id is not None}
         fresh = {link: proof for link, proof in links.items() if link not in self._known}
         if not fresh:

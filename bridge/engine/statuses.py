@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import BigInteger, bindparam, func, literal, or_, select, update
+from sqlalchemy import BigInteger, literal, or_, select, update
 
 from bridge.engine import persons, projections
 from bridge.engine.fates import Fate, settle
@@ -22,9 +22,11 @@ from bridge.inbound.providers.cloud_api import update_from_stored
 from bridge.inbound.providers.updates import Status
 from bridge.ledger import faults, keys, lanes, optouts, states, tokens
 from bridge.ledger.clock import SECOND
+from bridge.ledger.rows import update_many
 from bridge.ledger.store import passing
-from bridge.ledger.tables import attempt, identity, inbox
+from bridge.ledger.tables import identity, inbox
 from bridge.ledger.tables import outbox as outbox_table
+from bridge.ledger.words import Words
 from bridge.outbound.record import alarm_twice
 
 log = logging.getLogger(__name__)
@@ -32,6 +34,22 @@ log = logging.getLogger(__name__)
 STRANGER_WAITS = 60 * SECOND
 SETTLES = frozenset({"delivered", "read", "played", "failed"})
 COLUMN = {"sent": "sent_at", "delivered": "delivered_at", "read": "read_at", "played": "read_at"}
+
+
+_BY_WAMID = Words("SELECT wamid, message, n FROM attempt WHERE wamid IN :wamids")
+_MESSAGES = Words(
+    "SELECT id, state, lane_id, person_id, ehr, patient_id, answers, resource_key, identity_id FROM outbox WHERE id IN :messages "
+    "ORDER BY id FOR UPDATE"
+)
+_DOUBTS = Words("SELECT lane_id FROM outbox WHERE id IN :messages AND state = 'doubt'")
+_NEWEST = Words("SELECT message, max(n) FROM attempt WHERE message IN :messages GROUP BY message")
+_UNPROVED = Words(
+    "SELECT message, n FROM attempt WHERE message IN :messages AND (outcome IS NULL OR outcome != 'accepted')"
+)
+_PROVE = Words(
+    "UPDATE attempt SET outcome = 'accepted', wamid = :wamid, ended_at = :now "
+    "WHERE message = :message AND n = :n AND (outcome IS NULL OR outcome != 'accepted')"
+)
 
 
 @dataclass(slots=True)
@@ -118,10 +136,7 @@ class Statuses:
         }
         if not unknown:
             return
-        found = {
-            row.wamid: (row.message, row.n)
-            for row in connection.execute(select(attempt).where(attempt.c.wamid.in_(list(unknown))))
-        }
+        found = {row.wamid: (row.message, row.n) for row in _BY_WAMID.rows(connection, wamids=list(unknown))}
         for s in seen:
             if s.message is None and s.status.id:
                 hit = found.get(self._site.crypto.index(keys.wamid(s.status.id)))
@@ -135,16 +150,8 @@ class Statuses:
             now, business = site.store.now(connection), site.clock.now_us()
             self._lock_lanes(connection, ids)
             rows: dict[int, Any] = {}
-            columns = (
-                outbox_table.c.id, outbox_table.c.state, outbox_table.c.lane_id, outbox_table.c.person_id,
-                outbox_table.c.ehr, outbox_table.c.patient_id, outbox_table.c.answers, outbox_table.c.resource_key,
-                outbox_table.c.identity_id,
-            )  # fmt: skip
             for start in range(0, len(ids), 500):
-                part = (
-                    select(*columns).where(outbox_table.c.id.in_(ids[start : start + 500])).order_by(outbox_table.c.id)
-                )
-                rows |= {row.id: row for row in connection.execute(part.with_for_update())}
+                rows |= {row.id: row for row in _MESSAGES.rows(connection, messages=ids[start : start + 500])}
             newest = self._newest(connection, {s.message for s in seen if s.status.status == "failed" and s.message})
             changes: dict[int, dict[str, Any]] = {}
             attempts: dict[tuple[int, int], str] = {}
@@ -207,8 +214,7 @@ class Statuses:
             return
         doubts: set[int] = set()
         for start in range(0, len(ids), 500):
-            part = (outbox_table.c.id.in_(ids[start : start + 500]), outbox_table.c.state == "doubt")
-            doubts.update(connection.execute(select(outbox_table.c.lane_id).where(*part)).scalars())
+            doubts.update(_DOUBTS.firsts(connection, messages=ids[start : start + 500]))
         lanes.lock(connection, sorted(doubts))
 
     @staticmethod
@@ -236,53 +242,37 @@ class Statuses:
 
     @staticmethod
     def _write(connection: Any, rows: dict[int, Any], changes: dict[int, dict[str, Any]], now: int) -> None:
-        by_shape: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+        moved = []
         for message, change in changes.items():
-            values = dict(change)
+            values: dict[str, Any] = {"id": message, **{name: change[name] for name in sorted(change)}}
             if values["state"] == rows[message].state:
                 values.pop("state")
             else:
                 values["changed_at"] = now
-            if values:
-                by_shape.setdefault(tuple(sorted(values)), []).append(
-                    {"b_id": message, **{f"b_{k}": v for k, v in values.items()}}
-                )
-        for shape, parameters in sorted(by_shape.items()):
-            connection.execute(
-                update(outbox_table)
-                .where(outbox_table.c.id == bindparam("b_id"))
-                .values({name: bindparam(f"b_{name}") for name in shape}),
-                parameters,
-            )
+            moved.append(values)
+        update_many(connection, outbox_table, "id", moved)
 
     @staticmethod
     def _newest(connection: Any, messages: set[int]) -> dict[int, int]:
         """The newest attempt of each message."""
-        if not messages:
-            return {}
-        newest = select(attempt.c.message, func.max(attempt.c.n)).where(attempt.c.message.in_(sorted(messages)))
-        return {row[0]: row[1] for row in connection.execute(newest.group_by(attempt.c.message))}
+        return dict(_NEWEST.rows(connection, messages=sorted(messages)))
 
     def _prove(self, connection: Any, attempts: dict[tuple[int, int], str], now: int) -> None:
         """The attempt that a status names was accepted, whatever became of its answer."""
         messages = sorted({message for message, _ in attempts})
         unproved: set[tuple[int, int]] = set()
         for start in range(0, len(messages), 500):
-            part = select(attempt.c.message, attempt.c.n).where(
-                attempt.c.message.in_(messages[start : start + 500]),
-                or_(attempt.c.outcome.is_(None), attempt.c.outcome != "accepted"),
-            )
-            unproved |= {(row.message, row.n) for row in connection.execute(part)}
+            unproved |= set(_UNPROVED.rows(connection, messages=messages[start : start + 500]))
         attempts = {key: wamid for key, wamid in attempts.items() if key in unproved}
         if not attempts:
             return
         index = self._site.crypto.index
-        connection.execute(
-            update(attempt)
-            .where(attempt.c.message == bindparam("m"), attempt.c.n == bindparam("k"))
-            .where(or_(attempt.c.outcome.is_(None), attempt.c.outcome != "accepted"))
-            .values(outcome="accepted", wamid=bindparam("w"), ended_at=now),
-            [{"m": m, "k": n, "w": index(keys.wamid(wamid))} for (m, n), wamid in sorted(attempts.items())],
+        _PROVE.many(
+            connection,
+            [
+                {"message": m, "n": n, "wamid": index(keys.wamid(wamid)), "now": now}
+                for (m, n), wamid in sorted(attempts.items())
+            ],
         )
         alarm_twice(connection, self._site.ids, {message for message, _ in attempts}, now)
 

@@ -23,6 +23,7 @@ from bridge.engine.site import Site
 from bridge.errors import BridgeError, EhrRefused, EhrUnreachable, Overtaken
 from bridge.ledger import faults, outbox
 from bridge.ledger.clock import SECOND
+from bridge.ledger.rounds import Rounds
 from bridge.ledger.rows import insert_many
 from bridge.ledger.store import passing
 from bridge.ledger.tables import mark, resource, write
@@ -38,6 +39,7 @@ LEASE = 120 * SECOND  # a command's three reads and writes, each within the clie
 TELL_AFTER = 5 * SECOND
 LONGEST_BACKOFF = 300
 IDLE = 0.2
+ROUND = 0.05  # seconds between the beginnings of two rounds: Communications that come together go together
 LIVE = text("write.state IN ('asked','sending')")  # as its partial index says it, or every write would be looked at
 RECORD_AGAIN = (0.1, 0.3, 1.0, 3.0, 10.0)  # seconds; less than the lease in all
 
@@ -73,11 +75,15 @@ class Writer:
 
     def _run(self) -> None:
         site = self._site
+        rounds = Rounds(ROUND)
         while not site.stopping.is_set():
+            site.stopping.wait(rounds.wait())
+            rounds.begin()
             site.vitals.beat("writes")
             site.wake_writes.clear()
             try:
                 busy = self.once()
+                rounds.end()
             except SQLAlchemyError as error:
                 log.warning("the write loop met a database error", extra={"error": type(error).__name__})
                 site.stopping.wait(0.5)

@@ -10,11 +10,12 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Connection, bindparam, func, select, text, update
+from sqlalchemy import Connection, select, update
 
 from bridge.ledger.clock import SECOND, Ids
 from bridge.ledger.states import URGENT
-from bridge.ledger.tables import lane, outbox
+from bridge.ledger.tables import lane
+from bridge.ledger.words import Words
 
 if TYPE_CHECKING:
     from sqlalchemy.dialects import postgresql, sqlite
@@ -23,6 +24,30 @@ LEASE = 60 * SECOND
 DOUBT_BLOCKS = 60 * SECOND  # a doubt holds its lane's less urgent news back this long, never longer
 PAIR_INTERVAL = 6 * SECOND  # Meta: one message per 6 s to one user (whatsapp.md §4)
 PAIR_BURST = 10  # free text inside an open window; templates get 1
+_KNOWN = Words("SELECT key, id FROM lane WHERE kind = :kind AND key IN :keys")
+_NEW = Words(
+    "INSERT INTO lane (id, kind, key, number) VALUES (:id, :kind, :key, :number) ON CONFLICT (kind, key) DO NOTHING"
+)
+_LOCK = Words("SELECT id FROM lane WHERE id IN :lanes ORDER BY id FOR UPDATE")
+_IN_LANES = Words(
+    "SELECT lane_id, state, min(cls) AS cls, max(changed_at) AS newest FROM outbox "
+    "WHERE lane_id IN :lanes AND state IN ('ready','sending','doubt') GROUP BY lane_id, state"
+)
+_READY = Words(
+    "SELECT lane_id, min(cls) AS cls FROM outbox WHERE lane_id IN :lanes AND state = 'ready' GROUP BY lane_id"
+)
+_WAKE = Words("UPDATE lane SET cls = :cls, next_at = :next WHERE id = :lane")
+_RELEASE = Words("UPDATE lane SET owner = NULL, lease_until = 0 WHERE id = :lane AND owner = :node AND epoch = :epoch")
+_CLAIM = Words(
+    "UPDATE lane SET owner = :node, epoch = epoch + 1, lease_until = :until WHERE id IN ("
+    "SELECT id FROM lane WHERE kind = 'conversation' AND next_at <= :now AND lease_until <= :now AND number IN :numbers "
+    "ORDER BY cls, next_at LIMIT :most FOR UPDATE SKIP LOCKED) RETURNING id, key, number, cls, epoch, free_at"
+)
+_DEFER = Words(
+    "UPDATE lane SET owner = NULL, lease_until = 0, next_at = :next WHERE id = :lane AND owner = :node AND epoch = :epoch"
+)
+_DOUBTED = Words("SELECT lane_id FROM outbox WHERE lane_id IN :lanes AND state = 'doubt' AND changed_at > :since")
+
 HORIZON = 600 * SECOND  # a stored free_at further ahead than this was written by a broken clock
 
 
@@ -54,26 +79,18 @@ def ensure(connection: Connection, ids: Ids, kind: str, keys: Iterable[tuple[str
     wanted = dict(keys)
     if not wanted:
         return {}
-    known = _known(connection, kind, wanted)
+    known = dict(_KNOWN.rows(connection, kind=kind, keys=list(wanted)))
     missing = sorted(set(wanted) - set(known))
     if missing:
-        statement = upsert(connection.dialect.name)(lane).on_conflict_do_nothing(index_elements=["kind", "key"])
-        connection.execute(
-            statement, [{"id": ids(), "kind": kind, "key": key, "number": wanted[key]} for key in missing]
-        )
-        known |= _known(connection, kind, missing)
+        _NEW.many(connection, [{"id": ids(), "kind": kind, "key": key, "number": wanted[key]} for key in missing])
+        known |= dict(_KNOWN.rows(connection, kind=kind, keys=missing))
     return known
-
-
-def _known(connection: Connection, kind: str, keys: Iterable[str]) -> dict[str, int]:
-    rows = connection.execute(select(lane.c.key, lane.c.id).where(lane.c.kind == kind, lane.c.key.in_(list(keys))))
-    return {row[0]: row[1] for row in rows}
 
 
 def lock(connection: Connection, lane_ids: Sequence[int]) -> None:
     """Row locks in id order (PostgreSQL); SQLite's write transaction is the lock."""
     if connection.dialect.name != "sqlite" and lane_ids:
-        connection.execute(select(lane.c.id).where(lane.c.id.in_(lane_ids)).order_by(lane.c.id).with_for_update())
+        _LOCK.run(connection, lanes=list(lane_ids))
 
 
 def wake(connection: Connection, lane_ids: Iterable[int], now: int) -> None:
@@ -86,37 +103,23 @@ def wake(connection: Connection, lane_ids: Iterable[int], now: int) -> None:
     if not ids:
         return
     lock(connection, ids)
-    ready = most_urgent(connection, ids, ("ready",))
-    sending = most_urgent(connection, ids, ("sending",))
-    doubts = {
-        row[0]: row[1]
-        for row in connection.execute(
-            select(outbox.c.lane_id, func.max(outbox.c.changed_at))
-            .where(outbox.c.lane_id.in_(ids), outbox.c.state == "doubt", outbox.c.changed_at > now - DOUBT_BLOCKS)
-            .group_by(outbox.c.lane_id)
-        )
-    }
+    found = {(row.lane_id, row.state): row for row in _IN_LANES.rows(connection, lanes=ids)}
     changes = []
     for lane_id in ids:
-        cls = ready.get(lane_id)
+        ready, sending, doubt = (found.get((lane_id, state)) for state in ("ready", "sending", "doubt"))
+        cls = ready.cls if ready is not None else None
         next_at: int | None = now if cls is not None else None
-        if cls is not None and cls > URGENT and lane_id in doubts:
-            next_at = min(doubts[lane_id], now) + DOUBT_BLOCKS
-        if lane_id in sending:
-            cls, next_at = min(sending[lane_id], cls if cls is not None else sending[lane_id]), now
-        changes.append({"l": lane_id, "c": cls, "n": next_at})
-    values: dict[str, object] = {"cls": bindparam("c"), "next_at": bindparam("n")}
-    connection.execute(update(lane).where(lane.c.id == bindparam("l")).values(values), changes)
+        if cls is not None and cls > URGENT and doubt is not None and doubt.newest > now - DOUBT_BLOCKS:
+            next_at = min(doubt.newest, now) + DOUBT_BLOCKS
+        if sending is not None:
+            cls, next_at = min(sending.cls, cls if cls is not None else sending.cls), now
+        changes.append({"lane": lane_id, "cls": cls, "next": next_at})
+    _WAKE.many(connection, changes)
 
 
-def most_urgent(connection: Connection, lane_ids: Sequence[int], states: Sequence[str]) -> dict[int, int]:
-    """The most urgent class of each lane's messages in these states; lanes without any are left out."""
-    rows = connection.execute(
-        select(outbox.c.lane_id, func.min(outbox.c.cls))
-        .where(outbox.c.lane_id.in_(lane_ids), outbox.c.state.in_(states))
-        .group_by(outbox.c.lane_id)
-    )
-    return {row[0]: row[1] for row in rows}
+def most_urgent_ready(connection: Connection, lane_ids: Sequence[int]) -> dict[int, int]:
+    """The most urgent class of each lane's ready messages; lanes without any are left out."""
+    return dict(_READY.rows(connection, lanes=list(lane_ids)))
 
 
 def release(connection: Connection, node: str, epochs: Mapping[int, int], now: int) -> None:
@@ -124,11 +127,8 @@ def release(connection: Connection, node: str, epochs: Mapping[int, int], now: i
     over since is not ours to free."""
     if epochs:
         lock(connection, sorted(epochs))
-        connection.execute(
-            update(lane)
-            .where(lane.c.id == bindparam("l"), lane.c.owner == node, lane.c.epoch == bindparam("e"))
-            .values(owner=None, lease_until=0),
-            [{"l": lane_id, "e": epoch} for lane_id, epoch in sorted(epochs.items())],
+        _RELEASE.many(
+            connection, [{"lane": lane_id, "epoch": epoch, "node": node} for lane_id, epoch in sorted(epochs.items())]
         )
         wake(connection, epochs, now)
 
@@ -140,21 +140,9 @@ def claim(connection: Connection, node: str, now: int, room: Mapping[str, int]) 
         room: our number (config key) -> how many of its messages may get a slot now. Lanes of a number without room are
             left alone: fifty thousand reminders must not be claimed and put back all the time.
     """
-    skip = "" if connection.dialect.name == "sqlite" else " FOR UPDATE SKIP LOCKED"
     names = sorted(name for name, free in room.items() if free > 0)
-    if not names:
-        return []
-    ours = ", ".join(f":n{i}" for i in range(len(names)))
-    rows = connection.execute(
-        text(
-            "UPDATE lane SET owner = :node, epoch = epoch + 1, lease_until = :until WHERE id IN ("  # noqa: S608
-            "SELECT id FROM lane WHERE kind = 'conversation' AND next_at <= :now AND lease_until <= :now "
-            f"AND number IN ({ours}) "
-            f"ORDER BY cls, next_at LIMIT :limit{skip}) "
-            "RETURNING id, key, number, cls, epoch, free_at"
-        ),
-        {"node": node, "until": now + LEASE, "now": now, "limit": sum(room[name] for name in names)}
-        | {f"n{i}": name for i, name in enumerate(names)},
+    rows = _CLAIM.rows(
+        connection, node=node, until=now + LEASE, now=now, numbers=names, most=sum(room[name] for name in names)
     )
     lanes = [
         Claimed(row[0], row[1], row[2], row[3] if row[3] is not None else 9, row[4], min(row[5], now + HORIZON))
@@ -165,24 +153,15 @@ def claim(connection: Connection, node: str, now: int, room: Mapping[str, int]) 
 
 def defer(connection: Connection, node: str, until: Mapping[tuple[int, int], int]) -> None:
     """Give claimed lanes back to be looked at again at a machine time: (lane id, epoch) -> when."""
-    if until:
-        connection.execute(
-            update(lane)
-            .where(lane.c.id == bindparam("l"), lane.c.owner == node, lane.c.epoch == bindparam("e"))
-            .values(owner=None, lease_until=0, next_at=bindparam("n")),
-            [{"l": lane_id, "e": epoch, "n": at} for (lane_id, epoch), at in sorted(until.items())],
-        )
+    _DEFER.many(
+        connection,
+        [{"lane": lane_id, "epoch": epoch, "node": node, "next": at} for (lane_id, epoch), at in sorted(until.items())],
+    )
 
 
 def doubted(connection: Connection, lane_ids: Sequence[int], now: int) -> set[int]:
     """Lanes whose less urgent messages wait because the outcome of one is unknown."""
-    return set(
-        connection.execute(
-            select(outbox.c.lane_id).where(
-                outbox.c.lane_id.in_(lane_ids), outbox.c.state == "doubt", outbox.c.changed_at > now - DOUBT_BLOCKS
-            )
-        ).scalars()
-    )
+    return set(_DOUBTED.firsts(connection, lanes=list(lane_ids), since=now - DOUBT_BLOCKS))
 
 
 def forget_node(connection: Connection, node: str, *, keep: Collection[int] = ()) -> int:

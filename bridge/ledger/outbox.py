@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sqlalchemy import Connection, bindparam, func, select, update
+from sqlalchemy import Connection
 
 from bridge.ledger import audit, lanes, states
 from bridge.ledger.clock import Ids
 from bridge.ledger.crypto import Crypto
+from bridge.ledger.rows import insert_many, update_many
 from bridge.ledger.tables import outbox
+from bridge.ledger.words import Words
 
 
 @dataclass(slots=True)
@@ -51,36 +53,31 @@ def add(connection: Connection, crypto: Crypto, ids: Ids, messages: Sequence[New
     rows = []
     for message in messages:
         message.id = ids()
-        row: dict[str, object] = dict.fromkeys(_OPTIONAL)
-        row |= {
-            "id": message.id,
-            "effect_key": message.effect_key,
-            "cls": message.cls,
-            "state": message.state,
-            "reason": message.reason,
-            "kind": message.kind,
-            "lane_id": lane_ids[message.lane_key],
-            "number": message.number,
-            "planned_at": message.planned_at,
-            "added_at": now,
-            "config_version": message.config_version,
-            "changed_at": now,
-            "ready_at": behind if message.state == "ready" else None,
-            "key_id": crypto.key_id,
-            "before": crypto.encrypt(message.before, "outbox", "before", message.id) if message.before else None,
-            "after": crypto.encrypt(message.after, "outbox", "after", message.id) if message.after else None,
-            "content": crypto.encrypt(message.content, "outbox", "content", message.id),
-            "quiet": False,
-            "cohort": False,
-            "attempted": False,
-        }
-        rows.append(row | dict(message.fields))
-    statement = (
-        lanes.upsert(connection.dialect.name)(outbox)
-        .on_conflict_do_nothing(index_elements=["effect_key"])
-        .returning(outbox.c.id)
-    )
-    inserted = {row[0] for row in connection.execute(statement, rows)}
+        rows.append(
+            _BLANK
+            | {
+                "id": message.id,
+                "effect_key": message.effect_key,
+                "cls": message.cls,
+                "state": message.state,
+                "reason": message.reason,
+                "kind": message.kind,
+                "lane_id": lane_ids[message.lane_key],
+                "number": message.number,
+                "planned_at": message.planned_at,
+                "added_at": now,
+                "config_version": message.config_version,
+                "changed_at": now,
+                "ready_at": behind if message.state == "ready" else None,
+                "key_id": crypto.key_id,
+                "before": crypto.encrypt(message.before, "outbox", "before", message.id) if message.before else None,
+                "after": crypto.encrypt(message.after, "outbox", "after", message.id) if message.after else None,
+                "content": crypto.encrypt(message.content, "outbox", "content", message.id),
+            }
+            | dict(message.fields)
+        )
+    insert_many(connection, outbox, rows, unless="effect_key")
+    inserted = set(_THERE.firsts(connection, ids=[message.id for message in messages]))
     if inserted:
         audit.record(connection, row=ids(), at=now, action=audit.PLANNED, count=len(inserted))
     lanes.wake(connection, {lane_ids[m.lane_key] for m in messages if m.state == "ready" and m.id in inserted}, now)
@@ -92,6 +89,18 @@ _OPTIONAL = (
     "template", "language", "zone", "purpose", "person_id", "patient_id", "identity_id", "answers", "not_before", "not_after",
     "missing", "reply_within",
 )  # fmt: skip
+_FLAGS = ("quiet", "cohort", "attempted")
+_BLANK: dict[str, object] = dict.fromkeys(_OPTIONAL) | dict.fromkeys(_FLAGS, False)
+_THERE = Words("SELECT id FROM outbox WHERE id IN :ids")
+_NEWEST = Words("SELECT max(ready_at) FROM outbox WHERE lane_id IN :lanes AND state = 'ready'")
+_LANES = Words("SELECT DISTINCT lane_id FROM outbox WHERE id IN :ids")
+_MOVE = Words(
+    "UPDATE outbox SET state = :to_state, changed_at = :now, reason = :reason WHERE id IN :ids AND state IN :only RETURNING id"
+)
+_QUEUE = Words(
+    "UPDATE outbox SET state = :to_state, changed_at = :now, reason = :reason, ready_at = :ready "
+    "WHERE id IN :ids AND state IN :only RETURNING id"
+)
 
 
 def _behind(connection: Connection, lane_ids: Collection[int], now: int) -> int:
@@ -99,8 +108,7 @@ def _behind(connection: Connection, lane_ids: Collection[int], now: int) -> int:
     went back in between (another node's database after a failover, a stepped clock and a restart)."""
     if not lane_ids:
         return now
-    waiting = select(func.max(outbox.c.ready_at)).where(outbox.c.lane_id.in_(lane_ids), outbox.c.state == "ready")
-    newest = connection.execute(waiting).scalar()
+    newest = _NEWEST.firsts(connection, lanes=sorted(lane_ids))[0]
     return max(now, newest + 1) if newest is not None and newest < now + lanes.HORIZON else now
 
 
@@ -122,27 +130,23 @@ def move(
     ids = sorted(set(message_ids))
     if not ids:
         return set()
-    values: dict[str, object] = {"state": to, "changed_at": now, "reason": reason}
-    if to == "ready" and not keep_place:
-        queues = lanes_of(connection, ids)
-        lanes.lock(connection, sorted(queues))
-        values["ready_at"] = _behind(connection, queues, now)
-    rows = connection.execute(
-        update(outbox)
-        .where(outbox.c.id.in_(ids), outbox.c.state.in_(only_from or states.may_become(to)))
-        .values(values)
-        .returning(outbox.c.id)
-    )
-    return {row[0] for row in rows}
+    values = {
+        "ids": ids,
+        "to_state": to,
+        "now": now,
+        "reason": reason,
+        "only": list(only_from or states.may_become(to)),
+    }
+    if to != "ready" or keep_place:
+        return set(_MOVE.firsts(connection, **values))
+    queues = lanes_of(connection, ids)
+    lanes.lock(connection, sorted(queues))
+    return set(_QUEUE.firsts(connection, ready=_behind(connection, queues, now), **values))
 
 
 def set_many(connection: Connection, rows: Sequence[Mapping[str, object]], columns: Sequence[str]) -> None:
     """UPDATE by id, one statement for all; each row has `id` and `columns`."""
-    if rows:
-        connection.execute(
-            update(outbox).where(outbox.c.id == bindparam("b_id")).values({c: bindparam(f"b_{c}") for c in columns}),
-            [{"b_id": row["id"]} | {f"b_{c}": row[c] for c in columns} for row in rows],
-        )
+    update_many(connection, outbox, "id", [{name: row[name] for name in ("id", *columns)} for row in rows])
 
 
 def set_planned(connection: Connection, rows: Sequence[Mapping[str, object]]) -> None:
@@ -157,5 +161,4 @@ def set_planned(connection: Connection, rows: Sequence[Mapping[str, object]]) ->
 
 
 def lanes_of(connection: Connection, message_ids: Iterable[int]) -> set[int]:
-    ids = sorted(set(message_ids))
-    return {r[0] for r in connection.execute(select(outbox.c.lane_id).where(outbox.c.id.in_(ids)))} if ids else set()
+    return set(_LANES.firsts(connection, ids=sorted(set(message_ids))))

@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import Connection, Table, bindparam, update
+from sqlalchemy import Connection, Table
+from sqlalchemy.dialects import sqlite
 
-from bridge.ledger.lanes import upsert
+from bridge.ledger.words import Words
 
 Rows = Iterable[Mapping[str, Any]]
+
+_quoted = sqlite.dialect().identifier_preparer.quote  # "offset", "until": PostgreSQL takes the same quotes
+_made: dict[
+    tuple[object, ...], Words
+] = {}  # by table, key and columns: as many as there are shapes of rows in the code
 
 
 def _by_shape(rows: Rows) -> list[tuple[tuple[str, ...], list[Mapping[str, Any]]]]:
@@ -19,24 +25,30 @@ def _by_shape(rows: Rows) -> list[tuple[tuple[str, ...], list[Mapping[str, Any]]
     return sorted(shapes.items(), key=lambda item: item[0])
 
 
-def insert_many(connection: Connection, table: Table, rows: Rows, *, unless: str | None = None) -> None:
-    """INSERT; with `unless` a row whose value in that column is there already is left out."""
-    for _, alike in _by_shape(rows):
-        statement = upsert(connection.dialect.name)(table)
-        connection.execute(
-            statement.on_conflict_do_nothing(index_elements=[unless]) if unless is not None else statement,
-            [dict(row) for row in alike],
-        )
+def insert_many(
+    connection: Connection, table: Table, rows: Rows, *, unless: str | tuple[str, ...] | None = None
+) -> None:
+    """INSERT; with `unless` a row whose value in that column (or those) is there already is left out."""
+    for shape, alike in _by_shape(rows):
+        words = _made.get((table.name, unless, shape))
+        if words is None:
+            columns, values = ", ".join(map(_quoted, shape)), ", ".join(f":{name}" for name in shape)
+            text = f"INSERT INTO {_quoted(table.name)} ({columns}) VALUES ({values})"  # noqa: S608
+            if unless is not None:
+                text += f" ON CONFLICT ({', '.join([unless] if isinstance(unless, str) else unless)}) DO NOTHING"
+            words = _made[(table.name, unless, shape)] = Words(text)
+        words.many(connection, alike)
 
 
 def update_many(connection: Connection, table: Table, key: str, rows: Rows) -> None:
     """UPDATE by one column; each row holds the key and the columns to set."""
     for shape, alike in _by_shape(rows):
         columns = [name for name in shape if name != key]
-        if columns:
-            connection.execute(
-                update(table)
-                .where(table.c[key] == bindparam("k_"))
-                .values({name: bindparam(f"v_{name}") for name in columns}),
-                [{"k_": row[key], **{f"v_{name}": row[name] for name in columns}} for row in alike],
-            )
+        if not columns:
+            continue
+        words = _made.get((table.name, key, shape, "update"))
+        if words is None:
+            changes = ", ".join(f"{_quoted(name)} = :{name}" for name in columns)
+            text = f"UPDATE {_quoted(table.name)} SET {changes} WHERE {_quoted(key)} = :{key}"  # noqa: S608
+            words = _made[(table.name, key, shape, "update")] = Words(text)
+        words.many(connection, alike)

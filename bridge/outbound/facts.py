@@ -7,21 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection
 
 from bridge.ledger import optouts
-from bridge.ledger.tables import (
-    block,
-    consent,
-    conversation,
-    identity,
-    inbox,
-    number,
-    outbox,
-    person,
-    resource,
-    template,
-)
+from bridge.ledger.words import Words
 
 CONFIRMATION = "consent-confirmation"  # the purpose of "you will get messages about …"
 
@@ -30,9 +19,9 @@ CONFIRMATION = "consent-confirmation"  # the purpose of "you will get messages a
 class World:
     """Everything `policy.may_leave` asks of the store, for one batch."""
 
-    messages: dict[int, Row[Any]] = field(default_factory=dict)
-    persons: dict[int, Row[Any]] = field(default_factory=dict)
-    identities: dict[int, Row[Any]] = field(default_factory=dict)
+    messages: dict[int, Any] = field(default_factory=dict)
+    persons: dict[int, Any] = field(default_factory=dict)
+    identities: dict[int, Any] = field(default_factory=dict)
     keys_of: dict[int, set[str]] = field(default_factory=lambda: defaultdict(set))  # person -> identity keys
     blocked: dict[str, int] = field(default_factory=dict)  # identity key -> business time of the STOP
     consents: dict[tuple[int, str], tuple[str, int]] = field(
@@ -40,14 +29,9 @@ class World:
     )  # (person, purpose) -> decision, when
     revisions: dict[str, int] = field(default_factory=dict)
     windows: dict[str, int] = field(default_factory=dict)  # conversation key -> window_until
-    numbers: dict[str, Row[Any]] = field(default_factory=dict)
+    numbers: dict[str, Any] = field(default_factory=dict)
     templates: dict[tuple[str, str, str], str] = field(default_factory=dict)
-    waiting: dict[str, Row[Any]] = field(default_factory=dict)  # key or subject -> an unapplied event
-
-
-def lock_rows(connection: Connection, statement: Any) -> Any:
-    """FOR SHARE on PostgreSQL; SQLite's one write transaction is the lock."""
-    return statement if connection.dialect.name == "sqlite" else statement.with_for_update(read=True)
+    waiting: dict[str, Any] = field(default_factory=dict)  # key or subject -> an unapplied event
 
 
 def newest_decisions(rows: Iterable[Any], business: int) -> dict[tuple[int, str], tuple[str, int]]:
@@ -70,41 +54,44 @@ def newest_decisions(rows: Iterable[Any], business: int) -> dict[tuple[int, str]
     return {key: (str(row.decision), int(row.decided_at)) for key, row in best.items()}
 
 
+_MESSAGES = Words(
+    "SELECT id, state, cls, kind, number, template, language, zone, purpose, person_id, patient_id, identity_id, answers, ehr, "
+    "resource_key, revision, not_before, not_after, planned_at, quiet, cohort FROM outbox WHERE id IN :messages"
+)
+_RESOURCES = Words("SELECT key, revision FROM resource WHERE key IN :keys ORDER BY key FOR SHARE")
+_PERSONS = Words("SELECT id, key, refusal, zone, link_ended_at FROM person WHERE id IN :people ORDER BY id FOR SHARE")
+_IDENTITIES = Words('SELECT id, person_id, key, "until" FROM identity WHERE person_id IN :people FOR SHARE')
+_WINDOWS = Words("SELECT key, window_until FROM conversation WHERE key IN :keys")
+_NUMBERS = Words("SELECT key, free_at, paused_until, reason FROM number WHERE key IN :keys ORDER BY key FOR UPDATE")
+_TEMPLATES = Words("SELECT waba, name, language, status FROM template WHERE name IN :names")
+_CONSENTS = Words(
+    "SELECT id, person_id, purpose, decision, decided_at, ref_key, valid_from, valid_until FROM consent "
+    "WHERE person_id IN :people ORDER BY id"
+)
+_BLOCKS = Words("SELECT key, since FROM block WHERE key IN :keys AND lifted_at IS NULL FOR SHARE")
+_WAITING = "SELECT key, subject, kind, reason, tries FROM inbox WHERE fate IS NULL AND"
+_BY_KEY, _BY_SUBJECT = Words(f"{_WAITING} key IN :keys"), Words(f"{_WAITING} subject IN :keys")
+
+
 def load(connection: Connection, message_ids: Sequence[int], lane_keys: Mapping[int, str]) -> World:
     """Read the world of these messages but for what was decided (`decisions`). `lane_keys`: lane id -> conversation key."""
     world = World()
-    light = [c for c in outbox.c if c.name not in {"before", "after", "content"}]
-    for row in connection.execute(select(*light).where(outbox.c.id.in_(message_ids))):
-        world.messages[row.id] = row
-    resources = {r.resource_key for r in world.messages.values() if r.resource_key is not None}
-    if resources:
-        held = select(resource.c.key, resource.c.revision).where(resource.c.key.in_(resources)).order_by(resource.c.key)
-        world.revisions = {row.key: row.revision for row in connection.execute(lock_rows(connection, held))}
-    people = {i for r in world.messages.values() for i in (r.person_id, r.patient_id) if i is not None}
-    if people:
-        for row in connection.execute(
-            lock_rows(connection, select(person).where(person.c.id.in_(people)).order_by(person.c.id))
-        ):
-            world.persons[row.id] = row
-        columns = [c for c in identity.c if c.name != "value"]
-        for row in connection.execute(lock_rows(connection, select(*columns).where(identity.c.person_id.in_(people)))):
-            world.identities[row.id] = row
-            if row.until is None:
-                world.keys_of[row.person_id].add(row.key)
-    windows = select(conversation.c.key, conversation.c.window_until).where(
-        conversation.c.key.in_(set(lane_keys.values()))
-    )
-    world.windows = {row.key: row.window_until for row in connection.execute(windows)}
-    ours = {r.number for r in world.messages.values()}
-    rates = select(number).where(number.c.key.in_(ours)).order_by(number.c.key)
-    if connection.dialect.name != "sqlite":  # spent below: two nodes that shared it would wait for each other
-        rates = rates.with_for_update()
-    world.numbers = {row.key: row for row in connection.execute(rates)}
-    names = {r.template for r in world.messages.values() if r.template is not None}
-    if names:
-        known = select(template.c.waba, template.c.name, template.c.language, template.c.status)
-        for row in connection.execute(known.where(template.c.name.in_(names))):
-            world.templates[(row.waba, row.name, row.language)] = row.status
+    world.messages = {row.id: row for row in _MESSAGES.rows(connection, messages=list(message_ids))}
+    messages = world.messages.values()
+    resources = {r.resource_key for r in messages if r.resource_key is not None}
+    world.revisions = dict(_RESOURCES.rows(connection, keys=sorted(resources)))
+    people = sorted({i for r in messages for i in (r.person_id, r.patient_id) if i is not None})
+    world.persons = {row.id: row for row in _PERSONS.rows(connection, people=people)}
+    for row in _IDENTITIES.rows(connection, people=people):
+        world.identities[row.id] = row
+        if row.until is None:
+            world.keys_of[row.person_id].add(row.key)
+    world.windows = dict(_WINDOWS.rows(connection, keys=sorted(set(lane_keys.values()))))
+    # locked, for they are spent below: two nodes that shared one would wait for each other
+    world.numbers = {row.key: row for row in _NUMBERS.rows(connection, keys=sorted({r.number for r in messages}))}
+    names = sorted({r.template for r in messages if r.template is not None})
+    for row in _TEMPLATES.rows(connection, names=names):
+        world.templates[(row.waba, row.name, row.language)] = row.status
     return world
 
 
@@ -114,19 +101,15 @@ def decisions(connection: Connection, world: World, business: int) -> None:
     They are inserted, and no row lock holds back an insert: read them *after* `unapplied`. A STOP that was waiting a
     moment ago either still waits there, or its rows are here; the other way round it could be missed in both places.
     """
-    if world.persons:
-        said = select(consent).where(consent.c.person_id.in_(world.persons)).order_by(consent.c.id)
-        world.consents = newest_decisions(connection.execute(said), business)
+    world.consents = newest_decisions(_CONSENTS.rows(connection, people=list(world.persons)), business)
     keys = {key for held in world.keys_of.values() for key in held}
     keys |= {r.key for r in world.identities.values()}
     keys |= {key for row in world.messages.values() if (key := optout_key(world, row)) is not None}
-    if keys:
-        blocked = select(block.c.key, block.c.since).where(block.c.key.in_(keys), block.c.lifted_at.is_(None))
-        for row in connection.execute(lock_rows(connection, blocked)):
-            world.blocked[row.key] = max(row.since, world.blocked.get(row.key, 0))
+    for row in _BLOCKS.rows(connection, keys=sorted(keys)):
+        world.blocked[row.key] = max(row.since, world.blocked.get(row.key, 0))
 
 
-def optout_key(world: World, row: Row[Any]) -> str | None:
+def optout_key(world: World, row: Any) -> str | None:
     """Where it stands that this identity stopped marketing messages, should Meta have refused this template with that."""
     holder = world.identities.get(row.identity_id) if row.identity_id is not None else None
     return optouts.key_of(holder.key, row.template) if holder is not None and row.template is not None else None
@@ -148,15 +131,13 @@ def stopped(world: World, keys: set[str], permitted_at: int | None) -> bool:
     return any(permitted_at is None or world.blocked[key] >= permitted_at for key in keys if key in world.blocked)
 
 
-def unapplied(connection: Connection, keys: set[str]) -> dict[str, Row[Any]]:
+def unapplied(connection: Connection, keys: set[str]) -> dict[str, Any]:
     """Events that were acknowledged and not applied yet, by conversation, resource or person key."""
     if not keys:
         return {}
-    columns = select(inbox.c.key, inbox.c.subject, inbox.c.kind, inbox.c.reason, inbox.c.tries)
-    waiting = columns.where(inbox.c.fate.is_(None))
+    wanted = sorted(keys)
     # apart: an OR of both would walk all that waits, and ten thousand statuses may
-    rows = [*connection.execute(waiting.where(inbox.c.key.in_(keys)))]
-    rows += connection.execute(waiting.where(inbox.c.subject.in_(keys)))
+    rows = [*_BY_KEY.rows(connection, keys=wanted), *_BY_SUBJECT.rows(connection, keys=wanted)]
     found: dict[str, Any] = {}
     for row in rows:
         for key in (row.key, row.subject):

@@ -10,14 +10,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
+from sqlalchemy import Connection
 
 from bridge.ledger import keys, lanes, outbox
 from bridge.ledger.clock import SECOND
 from bridge.ledger.crypto import Crypto
 from bridge.ledger.lanes import Claimed
 from bridge.ledger.states import REMINDER
-from bridge.ledger.tables import attempt, lane, number
+from bridge.ledger.words import Words
 from bridge.outbound import facts, limits
 from bridge.outbound.facts import World
 from bridge.outbound.policy import Facts, Later, Leave, Never, may_leave
@@ -30,6 +30,15 @@ EHR_LOOK_AGAIN = 2 * SECOND  # µs: it cannot be applied because the EHR cannot 
 HOLD_LOOK_AGAIN = 5 * SECOND
 
 ASKING = "consent.ask"  # the event of a message that asks for a consent
+_MINE = Words("SELECT id, epoch FROM lane WHERE id IN :lanes AND owner = :node")
+_TRIES = Words("SELECT message, max(n) AS n FROM attempt WHERE message IN :messages GROUP BY message")
+_NUMBERS = Words("SELECT key, free_at, paused_until, reason FROM number")
+_ATTEMPT = Words("INSERT INTO attempt (message, n, node, epoch, fenced_at) VALUES (:message, :n, :node, :epoch, :now)")
+_SPEND_LANE = Words("UPDATE lane SET free_at = :free WHERE id = :lane")
+_SPEND_NUMBER = Words(
+    "INSERT INTO number (key, free_at, paused_until) VALUES (:key, :free, 0) "
+    "ON CONFLICT (key) DO UPDATE SET free_at = excluded.free_at"
+)
 
 QuietUntil = Callable[[int, str | None], int | None]  # business time, zone -> end of the quiet hours we are in
 
@@ -69,26 +78,12 @@ class Fence:
         """Decide for (lane, message) pairs; one message a lane."""
         result = Outcome()
         lanes.lock(connection, sorted(claimed.id for claimed, _ in chosen))
-        mine = {
-            (row.id, row.epoch)
-            for row in connection.execute(
-                select(lane.c.id, lane.c.epoch).where(
-                    lane.c.id.in_([c.id for c, _ in chosen]), lane.c.owner == self._node
-                )
-            )
-        }
+        mine = set(_MINE.rows(connection, lanes=[c.id for c, _ in chosen], node=self._node))
         ids = [message for _, message in chosen]
         world = facts.load(connection, ids, {claimed.id: claimed.key for claimed, _ in chosen})
         waiting = facts.unapplied(connection, self._keys(world, [claimed for claimed, _ in chosen]))
         facts.decisions(connection, world, business)
-        tries = {
-            row.message: row.n
-            for row in connection.execute(
-                select(attempt.c.message, func.max(attempt.c.n).label("n"))
-                .where(attempt.c.message.in_(ids))
-                .group_by(attempt.c.message)
-            )
-        }
+        tries = dict(_TRIES.rows(connection, messages=ids))
         free = {
             key: max(row.free_at, now) if row.free_at < now + FAR_AHEAD else now for key, row in world.numbers.items()
         }
@@ -153,14 +148,14 @@ class Fence:
                 wanted.setdefault(name, set()).add(user)
         return limits.Tiers(connection, wanted, business)
 
-    def _user(self, row: Row[Any], claimed: Claimed, world: World) -> tuple[str, str]:
+    def _user(self, row: Any, claimed: Claimed, world: World) -> tuple[str, str]:
         """(portfolio, whom it counts as): the identity, whichever of our numbers writes."""
         holder = world.identities.get(row.identity_id) if row.identity_id is not None else None
         return self._settings.numbers[row.number].portfolio, holder.key if holder is not None else claimed.key
 
     def room(self, connection: Connection, now: int, most: int) -> dict[str, int]:
         """How many messages of each number may get a slot now; 0 for one that is paused or has spent its rate."""
-        rows = {row.key: row for row in connection.execute(select(number))}
+        rows = {row.key: row for row in _NUMBERS.rows(connection)}
         found: dict[str, int] = {}
         for name in self._settings.numbers:
             row = rows.get(name)
@@ -177,7 +172,7 @@ class Fence:
             found[name] = max(0, min(most, (now + SLOT_AHEAD - free_at) // self._interval(name, row) + 1))
         return found
 
-    def _interval(self, name: str, row: Row[Any] | None) -> int:
+    def _interval(self, name: str, row: Any | None) -> int:
         """Microseconds between two sends of this number; after a refusal of the number one probe a second."""
         if row is not None and row.reason is not None:
             return SECOND
@@ -193,7 +188,7 @@ class Fence:
                 found |= self._all_of.get(row.ehr, set())
         return found
 
-    def _person_keys(self, world: World, row: Row[Any]) -> set[str]:
+    def _person_keys(self, world: World, row: Any) -> set[str]:
         found: set[str] = set()
         for person_id in (row.person_id, row.patient_id):
             if person_id is not None and person_id in world.persons:
@@ -202,7 +197,7 @@ class Fence:
         return found
 
     def _waits(
-        self, row: Row[Any], claimed: Claimed, world: World, waiting: dict[str, Row[Any]], business: int
+        self, row: Any, claimed: Claimed, world: World, waiting: dict[str, Any], business: int
     ) -> int | tuple[str, str] | None:
         """Microseconds to wait, a fate, or None: nothing unapplied stands in front of it."""
         mine = {claimed.key, row.resource_key, *self._all_of.get(row.ehr or "", ()), *self._person_keys(world, row)}
@@ -224,7 +219,7 @@ class Fence:
             return ("suppressed", "the EHR could not be read to confirm this reminder")
         return ("held", "an event of this resource could not be applied because the EHR cannot be read")
 
-    def _facts(self, row: Row[Any], claimed: Claimed, world: World, *, now: int, business: int) -> Facts:
+    def _facts(self, row: Any, claimed: Claimed, world: World, *, now: int, business: int) -> Facts:
         settings = self._settings
         person = world.persons.get(row.person_id) if row.person_id is not None else None
         patient = world.persons.get(row.patient_id) if row.patient_id is not None else None
@@ -288,24 +283,18 @@ class Fence:
             result.deferred |= {f.lane.id: now for f in result.fenced if f.message not in left}  # somebody was first
             result.fenced = [f for f in result.fenced if f.message in left]
         if result.fenced:
-            connection.execute(
-                insert(attempt),
+            _ATTEMPT.many(
+                connection,
                 [
-                    {"message": f.message, "n": f.n, "node": self._node, "epoch": f.lane.epoch, "fenced_at": now}
+                    {"message": f.message, "n": f.n, "node": self._node, "epoch": f.lane.epoch, "now": now}
                     for f in result.fenced
                 ],
             )
-            connection.execute(
-                update(lane).where(lane.c.id == bindparam("l")).values(free_at=bindparam("f")),
-                [{"l": f.lane.id, "f": lanes.pair_spend(f.lane.free_at, f.slot)} for f in result.fenced],
+            _SPEND_LANE.many(
+                connection,
+                [{"lane": f.lane.id, "free": lanes.pair_spend(f.lane.free_at, f.slot)} for f in result.fenced],
             )
-            for name, free_at in sorted(spent.items()):
-                statement = lanes.upsert(connection.dialect.name)(number).values(key=name, free_at=free_at)
-                connection.execute(
-                    statement.on_conflict_do_update(
-                        index_elements=["key"], set_={"free_at": statement.excluded.free_at}
-                    )
-                )
+            _SPEND_NUMBER.many(connection, [{"key": key, "free": free} for key, free in sorted(spent.items())])
 
     def _give_back(
         self, connection: Connection, result: Outcome, chosen: Sequence[tuple[Claimed, int]], world: World, now: int
@@ -315,7 +304,7 @@ class Fence:
         epochs = {claimed.id: claimed.epoch for claimed, _ in chosen}
         classes = {claimed.id: world.messages[message].cls for claimed, message in chosen if message in world.messages}
         later = {i: at for i, at in result.deferred.items() if at > now}
-        ready = lanes.most_urgent(connection, sorted(later), ("ready",)) if later else {}
+        ready = lanes.most_urgent_ready(connection, sorted(later))
         overtaken = {i for i in later if i in ready and ready[i] < classes[i]}
         lanes.release(
             connection, self._node, {i: epochs[i] for i in result.deferred if i not in later or i in overtaken}, now

@@ -12,10 +12,15 @@ from collections.abc import Iterable, Mapping
 
 from sqlalchemy import Connection, func, select
 
-from bridge.ledger import lanes
 from bridge.ledger.clock import SECOND
-from bridge.ledger.tables import portfolio, portfolio_user
+from bridge.ledger.tables import portfolio_user
+from bridge.ledger.words import Words
 
+_TIERS = Words("SELECT key, tier FROM portfolio WHERE key IN :keys")
+_NOTE = Words(
+    "INSERT INTO portfolio_user (portfolio, key, at) VALUES (:name, :user, :at) "
+    "ON CONFLICT (portfolio, key) DO UPDATE SET at = excluded.at"
+)
 DAY = 24 * 3600 * SECOND
 LOOK_AGAIN = 60 * SECOND  # the oldest user of the last 24 h drops out when they do
 
@@ -51,8 +56,7 @@ class Tiers:
         """`wanted`: portfolio -> keys of the people this batch would write to."""
         self._left: dict[str, int] = {}
         self._known: dict[str, set[str]] = {}
-        limits = select(portfolio.c.key, portfolio.c.tier).where(portfolio.c.key.in_(list(wanted)))
-        for row in connection.execute(limits):
+        for row in _TIERS.rows(connection, keys=sorted(wanted)):
             if row.tier is None:
                 continue
             recent = (portfolio_user.c.portfolio == row.key, portfolio_user.c.at > business - DAY)
@@ -75,10 +79,4 @@ class Tiers:
 
 def note(connection: Connection, users: Iterable[tuple[str, str]], business: int) -> None:
     """Remember whom each portfolio has written to now."""
-    rows = [{"portfolio": name, "key": key, "at": business} for name, key in sorted(set(users))]
-    if rows:
-        statement = lanes.upsert(connection.dialect.name)(portfolio_user)
-        connection.execute(
-            statement.on_conflict_do_update(index_elements=["portfolio", "key"], set_={"at": statement.excluded.at}),
-            rows,
-        )
+    _NOTE.many(connection, [{"name": name, "user": user, "at": business} for name, user in sorted(set(users))])

@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import msgspec
-from sqlalchemy import Connection, bindparam, func, select, update
+from sqlalchemy import Connection, select, update
 
 from bridge.ledger import audit, keys, lanes, optouts, outbox, states
 from bridge.ledger.clock import SECOND, Ids
 from bridge.ledger.crypto import Crypto
 from bridge.ledger.tables import attempt, lane, number
 from bridge.ledger.tables import outbox as outbox_table
+from bridge.ledger.words import Words
 from bridge.outbound.reactions import Reaction
 
 log = logging.getLogger(__name__)
@@ -28,6 +29,30 @@ BACKOFF = 5 * SECOND
 LONGEST_BACKOFF = 600 * SECOND
 UNREACHABLE = 2 * SECOND
 FLYING = ("sending", "doubt")  # a doubt of a lane taken over ends when its own POST says what became of it
+
+
+_MESSAGES = Words(
+    "SELECT id, state, lane_id, number, tries, cls FROM outbox WHERE id IN :messages ORDER BY id FOR UPDATE"
+)
+_NEWEST = Words("SELECT message, max(n) FROM attempt WHERE message IN :messages GROUP BY message")
+_ACCEPTED = Words(
+    "UPDATE attempt SET ended_at = :now, outcome = :outcome, http = :http, code = :code, wamid = :wamid, key_id = :key_id, "
+    "body = :body WHERE message = :message AND n = :n"
+)
+_ENDED = Words(
+    "UPDATE attempt SET ended_at = :now, outcome = :outcome, http = :http, code = :code, wamid = :wamid, key_id = :key_id, "
+    "body = :body WHERE message = :message AND n = :n AND (outcome IS NULL OR outcome != 'accepted')"
+)
+_IS_ACCEPTED = Words(
+    "UPDATE outbox SET state = 'accepted', changed_at = :now, reason = NULL, accepted_at = :business "
+    "WHERE id IN :messages AND state = :state"
+)
+_RECOVERED = Words("UPDATE number SET reason = NULL, paused_until = 0 WHERE key IN :numbers AND reason IS NOT NULL")
+_TWICE = Words(
+    "SELECT message, count(*) FROM attempt WHERE message IN :messages AND outcome = 'accepted' "
+    "GROUP BY message HAVING count(*) > 1"
+)
+_SENDING = Words("SELECT id FROM outbox WHERE lane_id IN :lanes AND state = 'sending'")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,18 +87,8 @@ class Recorder:
         held = {r.lane_id for r in results if r.lane_id is not None}
         lanes.lock(connection, sorted(held))
         ids = sorted({r.message for r in results})
-        columns = (outbox_table.c.id, outbox_table.c.state, outbox_table.c.lane_id, outbox_table.c.number,
-                   outbox_table.c.tries, outbox_table.c.cls)  # fmt: skip
-        locked = select(*columns).where(outbox_table.c.id.in_(ids)).order_by(outbox_table.c.id)
-        rows = {row.id: row for row in connection.execute(locked.with_for_update())}
-        newest = {
-            row.message: row.n
-            for row in connection.execute(
-                select(attempt.c.message, func.max(attempt.c.n).label("n"))
-                .where(attempt.c.message.in_(ids))
-                .group_by(attempt.c.message)
-            )
-        }
+        rows = {row.id: row for row in _MESSAGES.rows(connection, messages=ids)}
+        newest = dict(_NEWEST.rows(connection, messages=ids))
         self._attempts(connection, results, now)
         self._accepted(connection, [r for r in results if r.outcome == "accepted"], rows, now, business)
         for result in results:
@@ -103,23 +118,14 @@ class Recorder:
                 row = f"{r.message}.{r.n}"
                 body = crypto.encrypt(msgspec.json.encode({"wamid": r.wamid}), "attempt", "body", row)
             changes.append({
-                "m": r.message, "k": r.n, "e": now, "o": r.outcome, "h": r.http,
-                "c": None if r.code is None else str(r.code),
-                "w": crypto.index(keys.wamid(r.wamid)) if r.wamid is not None else None,
-                "i": crypto.key_id if body is not None else None, "b": body,
+                "message": r.message, "n": r.n, "now": now, "outcome": r.outcome, "http": r.http,
+                "code": None if r.code is None else str(r.code),
+                "wamid": crypto.index(keys.wamid(r.wamid)) if r.wamid is not None else None,
+                "key_id": crypto.key_id if body is not None else None, "body": body,
             })  # fmt: skip
-        accepted = [c for c in changes if c["o"] == "accepted"]
-        others = [c for c in changes if c["o"] != "accepted"]
-        values: dict[str, Any] = {
-            "ended_at": bindparam("e"), "outcome": bindparam("o"), "http": bindparam("h"), "code": bindparam("c"),
-            "wamid": bindparam("w"), "key_id": bindparam("i"), "body": bindparam("b"),
-        }  # fmt: skip
-        at = (attempt.c.message == bindparam("m"), attempt.c.n == bindparam("k"))
-        if accepted:
-            connection.execute(update(attempt).where(*at).values(values), accepted)
-        if others:  # what a status has proved in the meantime is not unsaid by a lost answer
-            unproved = attempt.c.outcome.is_(None) | (attempt.c.outcome != "accepted")
-            connection.execute(update(attempt).where(*at, unproved).values(values), others)
+        _ACCEPTED.many(connection, [c for c in changes if c["outcome"] == "accepted"])
+        # what a status has proved in the meantime is not unsaid by a lost answer
+        _ENDED.many(connection, [c for c in changes if c["outcome"] != "accepted"])
 
     def _accepted(
         self, connection: Connection, results: Sequence[Result], rows: dict[int, Any], now: int, business: int
@@ -130,15 +136,9 @@ class Recorder:
             if row is not None and states.merge_status(row.state, "accepted") == "accepted":
                 by_state.setdefault(row.state, []).append(row.id)
         for state, ids in by_state.items():
-            connection.execute(
-                update(outbox_table)
-                .where(outbox_table.c.id.in_(ids), outbox_table.c.state == state)
-                .values(state="accepted", changed_at=now, reason=None, accepted_at=business)
-            )
+            _IS_ACCEPTED.run(connection, messages=ids, state=state, now=now, business=business)
         if results:
-            ours = sorted({rows[r.message].number for r in results if r.message in rows})
-            recovered = update(number).where(number.c.key.in_(ours), number.c.reason.is_not(None))
-            connection.execute(recovered.values(reason=None, paused_until=0))
+            _RECOVERED.run(connection, numbers=sorted({rows[r.message].number for r in results if r.message in rows}))
             alarm_twice(connection, self._ids, {r.message for r in results}, now)
 
     @staticmethod
@@ -202,13 +202,7 @@ def pause(connection: Connection, name: str, until: int, reason: str | None) -> 
 
 def alarm_twice(connection: Connection, ids: Ids, messages: Collection[int], now: int) -> None:
     """Two accepted attempts of one message are what must never be: shown, and a person is told."""
-    twice = connection.execute(
-        select(attempt.c.message, func.count())
-        .where(attempt.c.message.in_(sorted(messages)), attempt.c.outcome == "accepted")
-        .group_by(attempt.c.message)
-        .having(func.count() > 1)
-    ).all()
-    for message, count in twice:
+    for message, count in _TWICE.rows(connection, messages=sorted(messages)):
         subject = f"msg_{message}"
         audit.record(
             connection, row=ids(), at=now, action=audit.ALARM, subject=subject, count=count,
@@ -223,13 +217,7 @@ def to_doubt(connection: Connection, lane_ids: Iterable[int], now: int, *, reaso
     Returns the messages.
     """
     ids = sorted(set(lane_ids))
-    if not ids:
-        return set()
-    lost = set(
-        connection.execute(
-            select(outbox_table.c.id).where(outbox_table.c.lane_id.in_(ids), outbox_table.c.state == "sending")
-        ).scalars()
-    )
+    lost = set(_SENDING.firsts(connection, lanes=ids))
     return _doubt(connection, lost, now, reason=reason)
 
 

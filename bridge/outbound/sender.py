@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from bridge.errors import Undecryptable
@@ -23,10 +23,10 @@ from bridge.ledger import audit, faults, lanes, outbox
 from bridge.ledger.clock import SECOND, Clock, Ids
 from bridge.ledger.crypto import Crypto
 from bridge.ledger.lanes import Claimed
+from bridge.ledger.rounds import Rounds
 from bridge.ledger.states import URGENT
 from bridge.ledger.store import MAX_DRIFT, Store
-from bridge.ledger.tables import lane
-from bridge.ledger.tables import outbox as outbox_table
+from bridge.ledger.words import Words
 from bridge.outbound.carrier import Answer, Carrier, NotSent
 from bridge.outbound.content import Content, outgoing
 from bridge.outbound.fence import Fence, Fenced, QuietUntil
@@ -44,6 +44,15 @@ LEASE_LEFT = 25.0  # seconds of lease a POST needs: its time-out is 20
 DRIFT_LOOK = 10.0  # seconds between two looks at the database's clock
 ROUND = 0.02  # seconds between the beginnings of two cycles: some thirty statements, however many answers they record
 IDLE = 0.05  # seconds between two looks when nothing woke us
+
+
+_DUE = Words(
+    "SELECT id FROM lane WHERE kind = 'conversation' AND next_at <= :now AND lease_until <= :now AND number IN :numbers LIMIT 1"
+)
+_READY = Words(
+    "SELECT lane_id, cls, ready_at, id, content, key_id, number, revision FROM outbox "
+    "WHERE lane_id IN :lanes AND state = 'ready' ORDER BY lane_id, cls, ready_at, id"
+)
 
 
 @dataclass(slots=True)
@@ -121,14 +130,15 @@ class Sender:
         self._awake = asyncio.Event()
         async with Carrier(limit=IN_FLIGHT) as carrier:
             tasks: set[asyncio.Task[None]] = set()
-            begun = 0.0
+            rounds = Rounds(ROUND)
             while not (self._stopping and not tasks and not self._results):
-                await asyncio.sleep(max(0.0, begun + ROUND - time.monotonic()))
-                begun = time.monotonic()
+                await asyncio.sleep(rounds.wait())
+                rounds.begin()
                 self.beat()
                 self._awake.clear()
                 try:
                     shots = await self._loop.run_in_executor(self._executor, self._cycle)
+                    rounds.end()
                 except SQLAlchemyError as error:
                     self._unsure = True
                     log.warning("send cycle met a database error", extra={"error": type(error).__name__})
@@ -325,17 +335,9 @@ class Sender:
             to_doubt(
                 connection, [c.id for c in claimed], now, reason="the node that was sending it died before it could say"
             )
-            columns = (
-                outbox_table.c.lane_id, outbox_table.c.cls, outbox_table.c.ready_at, outbox_table.c.id,
-                outbox_table.c.content, outbox_table.c.key_id, outbox_table.c.number, outbox_table.c.revision,
-            )  # fmt: skip
-            rows = connection.execute(
-                select(*columns)
-                .where(outbox_table.c.lane_id.in_([c.id for c in claimed]), outbox_table.c.state == "ready")
-                .order_by(outbox_table.c.lane_id, outbox_table.c.cls, outbox_table.c.ready_at, outbox_table.c.id)
-            )
+            rows = _READY.rows(connection, lanes=[c.id for c in claimed])
             doubted = lanes.doubted(connection, [c.id for c in claimed], now)
-            return claimed, [tuple(row) for row in rows if row.cls <= URGENT or row.lane_id not in doubted]
+            return claimed, [row for row in rows if row.cls <= URGENT or row.lane_id not in doubted]
 
     def _room_for_due(self, want: int) -> dict[str, int]:
         """Numbers that have due lanes and room for a slot now; empty: there is nothing to claim, and nothing is locked."""
@@ -344,13 +346,8 @@ class Sender:
             room = {name: free for name, free in self._fence.room(connection, now, want).items() if free > 0}
             if not room:
                 return {}
-            due = (
-                select(lane.c.id)
-                .where(lane.c.kind == "conversation", lane.c.next_at <= now, lane.c.lease_until <= now)
-                .where(lane.c.number.in_(list(room)))
-                .limit(1)
-            )
-            return room if connection.execute(due).first() is not None else {}
+            due = _DUE.first(connection, now=now, numbers=sorted(room))
+            return room if due is not None else {}
 
     def _choose(
         self, claimed: Sequence[Claimed], rows: Sequence[tuple[int, int, int, int, bytes, str, str, int | None]]
