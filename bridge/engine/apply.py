@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Collection, Sequence
 from typing import TypeVar
 
-from sqlalchemy import Connection, exists, select, update
+from sqlalchemy import Connection, select, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from bridge.engine import accounts, people_events, persons, replies, statuses
@@ -31,8 +31,8 @@ from bridge.ledger.clock import SECOND
 from bridge.ledger.rounds import Rounds
 from bridge.ledger.states import RECALLABLE
 from bridge.ledger.store import passing
-from bridge.ledger.tables import consent, inbox, mark, resource, write
-from bridge.ledger.tables import outbox as outbox_table
+from bridge.ledger.tables import consent, mark, resource, write
+from bridge.ledger.words import Words
 from bridge.mappers.events import RESOURCES
 
 log = logging.getLogger(__name__)
@@ -45,12 +45,13 @@ IDLE = 0.1  # seconds
 ROUND = 0.02  # seconds between the beginnings of two rounds: what comes together is applied together
 FULL = 100  # events of one round that make a batch worth its statements
 
-_WAITING = select(
-    *(
-        exists().where(inbox.c.fate.is_(None), inbox.c.kind == kind).label(kind)
-        for kind in ("message", "notification", "hint", "status", "account")
-    )
+_KINDS = ("message", "notification", "hint", "status", "account")
+_WAITING = Words(
+    "SELECT "  # noqa: S608
+    + ", ".join(f"EXISTS (SELECT 1 FROM inbox WHERE fate IS NULL AND kind = '{kind}') AS {kind}" for kind in _KINDS)  # noqa: S608
 )
+_REVISIONS = Words("SELECT key, revision FROM resource WHERE key IN :keys ORDER BY key FOR UPDATE")
+_STATES = Words("SELECT id, state FROM outbox WHERE id IN :messages ORDER BY id FOR UPDATE")
 
 T = TypeVar("T")
 
@@ -120,10 +121,10 @@ class Applier:
         """What kinds of rows wait, asked in one query: most rounds are about one of them."""
         try:
             with self._site.store.read() as connection:
-                row = connection.execute(_WAITING).one()
+                row = _WAITING.first(connection)
         except SQLAlchemyError:
             return {"message", "event", "status", "account"}  # each step says for itself what is wrong
-        found = {kind for kind, there in row._mapping.items() if there}
+        found = {kind for kind, there in zip(_KINDS, row, strict=True) if there}
         return found | ({"event"} if found & {"notification", "hint"} else set())
 
     # --- events of EHRs --------------------------------------------------------------------------------------------
@@ -260,8 +261,7 @@ class Applier:
             persons.apply(connection, site, (p for c in good for p in c.persons))
             self._write_resources(connection, good)
             said = [row for change in good for row in change.consents]
-            if said:
-                connection.execute(consent.insert(), said)
+            rows.insert_many(connection, consent, said)
             gone = [i for change in good for i in change.supersede]
             moved = outbox.move(connection, gone, "superseded", now, reason="newer news", only_from=RECALLABLE)
             lanes.wake(connection, outbox.lanes_of(connection, moved), now)
@@ -305,17 +305,11 @@ class Applier:
     def _still_true(self, connection: Connection, changes: Sequence[Change]) -> list[Change]:
         """Those whose snapshot still holds, their rows locked: resource, then outbox."""
         wanted = sorted(change.group.key for change in changes)
-        locked = select(resource.c.key, resource.c.revision).where(resource.c.key.in_(wanted)).order_by(resource.c.key)
-        revisions = {row.key: row.revision for row in connection.execute(locked.with_for_update())}
+        revisions = dict(_REVISIONS.rows(connection, keys=wanted))
         ids = sorted(i for change in changes for i in change.states)
         found: dict[int, str] = {}
         for start in range(0, len(ids), 500):
-            part = select(outbox_table.c.id, outbox_table.c.state).where(
-                outbox_table.c.id.in_(ids[start : start + 500])
-            )
-            found |= {
-                row.id: row.state for row in connection.execute(part.order_by(outbox_table.c.id).with_for_update())
-            }
+            found |= dict(_STATES.rows(connection, messages=ids[start : start + 500]))
         good = []
         for change in changes:
             same = revisions.get(change.group.key, 0) == change.revision and all(

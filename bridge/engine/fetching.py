@@ -21,15 +21,28 @@ from bridge.fhir.pieces import Piece, parse_piece
 from bridge.ledger import keys
 from bridge.ledger.states import RECALLABLE, TOLD
 from bridge.ledger.store import Store
-from bridge.ledger.tables import attempt, inbox, mark, resource, write
-from bridge.ledger.tables import outbox as outbox_table
+from bridge.ledger.tables import inbox
+from bridge.ledger.words import Words
 from bridge.mappers import tolerant
 from bridge.mappers.events import RESOURCES
 
 GROUPS = 200  # resources of one batch
 ASIDE = 400  # resources that wait for a read at once: reading further ahead would let answers grow stale
 
-_LIGHT = [c for c in outbox_table.c if c.name not in {"before", "content"}]
+_DUE = Words(
+    "SELECT id, key FROM inbox WHERE fate IS NULL AND kind = :kind AND (next_try IS NULL OR next_try <= :now) "
+    "ORDER BY id LIMIT :most"
+)
+_WAITING = "SELECT id, source, door, key, received_at, tries, key_id, body FROM inbox WHERE fate IS NULL AND"
+_BY_KEY, _BY_ID = Words(f"{_WAITING} key IN :keys"), Words(f"{_WAITING} id IN :ids")
+_MARKS = Words("SELECT key FROM mark WHERE key IN :keys")
+_RESOURCES = Words("SELECT * FROM resource WHERE key IN :keys")
+_MESSAGES = Words(
+    "SELECT id, state, resource_key, revision, person_id, patient_id, answers, key_id, after FROM outbox "
+    "WHERE resource_key IN :keys AND state IN :states AND answers IS NULL"
+)
+_ECHOES = Words("SELECT id, resource_key, key_id, echo FROM write WHERE resource_key IN :keys AND echo IS NOT NULL")
+_TRIED = Words("SELECT DISTINCT message FROM attempt WHERE message IN :messages")
 
 
 class Fetching:
@@ -66,22 +79,31 @@ class Fetching:
             chosen: list[int] = []
             taken: set[str] = set()
             # a query per kind: each walks its part of the index in order and stops, where both together would be sorted
-            light = [
-                row
-                for kind in ("notification", "hint")
-                for row in connection.execute(
-                    select(inbox.c.id, inbox.c.key)
-                    .where(
-                        inbox.c.fate.is_(None),
-                        inbox.c.kind == kind,
-                        due,
-                        *ours,
-                        *([inbox.c.source.not_in([f"ehr:{ehr}" for ehr in full])] if full else []),
+            limit = GROUPS * 2 + 4 * beside
+            light = (
+                [
+                    row
+                    for kind in ("notification", "hint")
+                    for row in _DUE.rows(connection, kind=kind, now=now, most=limit)
+                ]
+                if not ours and not full
+                else [
+                    row
+                    for kind in ("notification", "hint")
+                    for row in connection.execute(
+                        select(inbox.c.id, inbox.c.key)
+                        .where(
+                            inbox.c.fate.is_(None),
+                            inbox.c.kind == kind,
+                            due,
+                            *ours,
+                            *([inbox.c.source.not_in([f"ehr:{ehr}" for ehr in full])] if full else []),
+                        )
+                        .order_by(inbox.c.id)
+                        .limit(limit)
                     )
-                    .order_by(inbox.c.id)
-                    .limit(GROUPS * 2 + 4 * beside)
-                )
-            ]
+                ]
+            )
             for row in sorted(light, key=lambda row: row.id):
                 key = row.key or f"poke {row.id}"
                 if key in aside or (len(taken) >= room and key not in taken):
@@ -93,11 +115,9 @@ class Fetching:
             keyed = [key for key in taken if not key.startswith("poke ")]
             # every unapplied event of a chosen resource, those that wait for their next try too: one read answers all.
             # By key and by id apart: an OR of both would read every waiting row with its body.
-            waiting = select(inbox).where(inbox.c.fate.is_(None))
-            found = {row.id: row for row in connection.execute(waiting.where(inbox.c.key.in_(keyed)))}
+            found = {row.id: row for row in _BY_KEY.rows(connection, keys=keyed)}
             pokes = [event for event in chosen if event not in found]
-            if pokes:
-                found |= {row.id: row for row in connection.execute(waiting.where(inbox.c.id.in_(pokes)))}
+            found |= {row.id: row for row in _BY_ID.rows(connection, ids=pokes)}
             return [found[event] for event in sorted(found)]
 
     def _piece(self, row: Row[Any]) -> Piece:
@@ -143,13 +163,11 @@ class Fetching:
 
     def primed(self) -> tuple[set[str], set[str]]:
         """EHRs whose news is told, and those that are being primed for the first time."""
+        ehrs = self._site.settings.ehrs
         with self._site.store.read() as connection:
             marks = set(
-                connection.execute(
-                    select(mark.c.key).where(or_(mark.c.key.like("primed:%"), mark.c.key.like("priming:%")))
-                ).scalars()
+                _MARKS.firsts(connection, keys=[f"{what}:{key}" for key in ehrs for what in ("primed", "priming")])
             )
-        ehrs = self._site.settings.ehrs
         primed = {key for key, ehr in ehrs.items() if ehr.prime == "none" or f"primed:{key}" in marks}
         return primed, {key for key in ehrs if f"priming:{key}" in marks} - primed
 
@@ -158,20 +176,13 @@ def snapshots(store: Store, resource_keys: Sequence[str]) -> dict[str, Snapshot]
     """What the ledger holds of each of these resources, and of the messages about it."""
     found: dict[str, Snapshot] = defaultdict(Snapshot)
     with store.read() as connection:
-        for row in connection.execute(select(resource).where(resource.c.key.in_(resource_keys))):
+        wanted = list(resource_keys)
+        for row in _RESOURCES.rows(connection, keys=wanted):
             found[row.key].resource = row
-        for row in connection.execute(
-            select(*_LIGHT).where(
-                outbox_table.c.resource_key.in_(resource_keys),
-                outbox_table.c.state.in_((*RECALLABLE, *TOLD)),
-                outbox_table.c.answers.is_(None),
-            )
-        ):
+        for row in _MESSAGES.rows(connection, keys=wanted, states=[*RECALLABLE, *TOLD]):
             found[row.resource_key].messages.append(row)
         _unsaid(connection, found)
-        for row in connection.execute(
-            select(write).where(write.c.resource_key.in_(resource_keys), write.c.echo.is_not(None))
-        ):
+        for row in _ECHOES.rows(connection, keys=wanted):
             found[row.resource_key].echoes.append(row)
     for key in resource_keys:
         found[key]
@@ -182,9 +193,7 @@ def _unsaid(connection: Connection, found: Mapping[str, Snapshot]) -> None:
     """What is held or closed without ever having been tried was not told."""
     waiting = {row.id: key for key, one in found.items() for row in one.messages if row.state in ("held", "closed")}
     if waiting:
-        tried = set(
-            connection.execute(select(attempt.c.message).where(attempt.c.message.in_(sorted(waiting)))).scalars()
-        )
+        tried = set(_TRIED.firsts(connection, messages=sorted(waiting)))
         for message, key in waiting.items():
             if message not in tried:
                 found[key].unsaid.add(message)

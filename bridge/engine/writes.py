@@ -12,7 +12,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any
 
 import msgspec
-from sqlalchemy import and_, exists, or_, select, text, update
+from sqlalchemy import and_, select, text, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from bridge.engine import projections
@@ -27,6 +27,7 @@ from bridge.ledger.rounds import Rounds
 from bridge.ledger.rows import insert_many
 from bridge.ledger.store import passing
 from bridge.ledger.tables import mark, resource, write
+from bridge.ledger.words import Words
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +43,34 @@ IDLE = 0.2
 ROUND = 0.05  # seconds between the beginnings of two rounds: Communications that come together go together
 LIVE = text("write.state IN ('asked','sending')")  # as its partial index says it, or every write would be looked at
 RECORD_AGAIN = (0.1, 0.3, 1.0, 3.0, 10.0)  # seconds; less than the lease in all
+
+
+_DUE = (  # its first condition as the partial index says it, or every write would be looked at
+    "state IN ('asked','sending') AND next_at <= :now AND (state = 'asked' OR (state = 'sending' AND lease_until <= :now))"
+)
+
+
+def _claims(of: str) -> tuple[Words, Words]:
+    """Whether anything is due of some EHRs, and its claim: at most one of each resource, the first that was asked."""
+    return Words(f"SELECT id FROM write WHERE {_DUE} {of} LIMIT 1"), Words(  # noqa: S608
+        f"SELECT * FROM write WHERE {_DUE} AND kind = :kind {of} AND NOT EXISTS (SELECT 1 FROM write AS earlier "  # noqa: S608
+        "WHERE earlier.resource_key = write.resource_key AND earlier.id < write.id "
+        "AND earlier.state IN ('asked','sending')) ORDER BY next_at LIMIT :most FOR UPDATE OF write SKIP LOCKED"
+    )
+
+
+# of all EHRs, of one, and of those that have left the config
+_OF = {None: _claims(""), False: _claims("AND ehr IN :ehrs"), True: _claims("AND NOT ehr IN :ehrs")}
+_CLAIMED = Words(
+    "UPDATE write SET state = 'sending', owner = :node, lease_until = :until, attempts = attempts + 1 WHERE id IN :ids"
+)
+_DONE = Words(
+    "UPDATE write SET state = 'done', reason = NULL, owner = NULL, lease_until = 0, settled_at = :now "
+    "WHERE id IN :ids AND state = 'sending' RETURNING id"
+)
+_AGAIN = Words(
+    "UPDATE write SET state = 'asked', told = NULL, settled_at = NULL, next_at = :now WHERE id IN :ids AND told = :again"
+)
 
 
 class Writer:
@@ -146,43 +175,24 @@ class Writer:
     def _claim(self, room: int, share: str | None) -> list[Any]:
         """Due writes, at most one per resource and in the order asked; a dead owner's are taken over."""
         site = self._site
-        of: list[Any] = [] if share is None else [write.c.ehr == share]
-        if share == NO_LONGER:
-            of = [write.c.ehr.not_in(list(site.settings.ehrs))]
+        words, values = _OF[None], {}
+        if share is not None:
+            words, values = (
+                _OF[share == NO_LONGER],
+                {"ehrs": list(site.settings.ehrs) if share == NO_LONGER else [share]},
+            )
+        any_due, claim = words
         with site.store.read() as connection:
-            now = site.store.now(connection)
-            due = self._due(now)
-            if connection.execute(select(write.c.id).where(due, *of).limit(1)).first() is None:
+            if any_due.first(connection, now=site.store.now(connection), **values) is None:
                 return []
         with site.store.write() as connection:
             now = site.store.now(connection)
-            earlier = write.alias()
-            in_front = exists().where(
-                earlier.c.resource_key == write.c.resource_key,
-                earlier.c.id < write.c.id,
-                earlier.c.state.in_(("asked", "sending")),
-            )
             rows: list[Any] = []
             for kind in ("command", "projection"):  # each walks the index of what is due and stops
-                wanted = select(write).where(self._due(now), write.c.kind == kind, ~in_front, *of)
-                ordered = wanted.order_by(write.c.next_at).limit(room - len(rows))
                 if len(rows) < room:
-                    rows += connection.execute(ordered.with_for_update(skip_locked=True, of=write))
-            if rows:
-                connection.execute(
-                    update(write)
-                    .where(write.c.id.in_([row.id for row in rows]))
-                    .values(state="sending", owner=site.node, lease_until=now + LEASE, attempts=write.c.attempts + 1)
-                )
+                    rows += claim.rows(connection, now=now, kind=kind, most=room - len(rows), **values)
+            _CLAIMED.run(connection, ids=[row.id for row in rows], node=site.node, until=now + LEASE)
             return rows
-
-    @staticmethod
-    def _due(now: int) -> Any:
-        return and_(
-            LIVE,
-            write.c.next_at <= now,
-            or_(write.c.state == "asked", and_(write.c.state == "sending", write.c.lease_until <= now)),
-        )
 
     def _work(self, share: str | None, row: Any) -> None:
         try:
@@ -268,9 +278,7 @@ class Writer:
         if done:
             with self._site.store.write() as connection:
                 now = self._site.store.now(connection)
-                settled = {"state": "done", "reason": None, "owner": None, "lease_until": 0, "settled_at": now}
-                ours = update(write).where(write.c.id.in_(sorted(done)), write.c.state == "sending")
-                changed = sorted(connection.execute(ours.values(**settled).returning(write.c.id)).scalars())
+                changed = sorted(_DONE.firsts(connection, ids=sorted(done), now=now))
                 self._again(connection, changed, now)
                 self._remember(connection, [done[i] for i in changed], now)
         for row, outcome in results:
@@ -337,8 +345,7 @@ class Writer:
     @staticmethod
     def _again(connection: Any, ids: Sequence[int], now: int) -> None:
         """What it tells has changed while it was being written."""
-        stale = update(write).where(write.c.id.in_(ids), write.c.told == projections.AGAIN)
-        connection.execute(stale.values(state="asked", told=None, settled_at=None, next_at=now))
+        _AGAIN.run(connection, ids=list(ids), again=projections.AGAIN, now=now)
 
     def _wanted(self, row: Any) -> dict[str, Any] | None:
         """What a command says, read before any transaction; None where it cannot be read: it must not stop the others."""

@@ -59,7 +59,9 @@ _MESSAGES = Words(
     "resource_key, revision, not_before, not_after, planned_at, quiet, cohort FROM outbox WHERE id IN :messages"
 )
 _RESOURCES = Words("SELECT key, revision FROM resource WHERE key IN :keys ORDER BY key FOR SHARE")
-_PERSONS = Words("SELECT id, key, kind, patient_id, refusal, zone, link_ended_at FROM person WHERE id IN :people ORDER BY id FOR SHARE")
+_PERSONS = Words(
+    "SELECT id, key, kind, patient_id, refusal, zone, link_ended_at FROM person WHERE id IN :people ORDER BY id FOR SHARE"
+)
 _IDENTITIES = Words('SELECT id, person_id, key, "until" FROM identity WHERE person_id IN :people FOR SHARE')
 _WINDOWS = Words("SELECT key, window_until FROM conversation WHERE key IN :keys")
 _NUMBERS = Words("SELECT key, free_at, paused_until, reason FROM number WHERE key IN :keys ORDER BY key FOR UPDATE")
