@@ -10,6 +10,7 @@ from typing import Any
 
 from bridge.engine import persons
 from bridge.engine.compose import Scene
+from bridge.engine.foreign import without_foreign
 from bridge.engine.reads import Failed, Found, Reader
 from bridge.engine.site import Site
 from bridge.engine.truth import Pending, Truth, Waiting
@@ -62,6 +63,8 @@ class Scenes:
         decision will say so. It is as good as decided, but for what its reads say."""
         if not self._reader.can_read(ehr) or tolerant.code(raw.get("status")) not in PROMISED:
             return None
+        client = self._site.clients.get(ehr)
+        raw = without_foreign(raw, client.local if client is not None else None)
         actors = [tolerant.reference(one.get("actor")) for one in tolerant.objects(raw.get("participant"))]
         patients = [actor for actor in actors if actor is not None and actor.startswith("Patient/")]
         whats = tuple(what for patient in patients for what in self._made_of(ehr, patient, raw, included))

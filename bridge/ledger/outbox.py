@@ -151,13 +151,7 @@ def set_many(connection: Connection, rows: Sequence[Mapping[str, object]], colum
 
 def set_planned(connection: Connection, rows: Sequence[Mapping[str, object]]) -> None:
     """The same for those that are still `planned`, one statement for all; every row has the same columns beside `id`."""
-    if rows:
-        columns = sorted(set(rows[0]) - {"id"})
-        planned = update(outbox).where(outbox.c.id == bindparam("b_id"), outbox.c.state == "planned")
-        connection.execute(
-            planned.values({c: bindparam(f"b_{c}") for c in columns}),
-            [{f"b_{c}": row[c] for c in ("id", *columns)} for row in rows],
-        )
+    update_many(connection, outbox, "id", rows, where="state = 'planned'")
 
 
 def lanes_of(connection: Connection, message_ids: Iterable[int]) -> set[int]:

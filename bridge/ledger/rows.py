@@ -40,15 +40,15 @@ def insert_many(
         words.many(connection, alike)
 
 
-def update_many(connection: Connection, table: Table, key: str, rows: Rows) -> None:
-    """UPDATE by one column; each row holds the key and the columns to set."""
+def update_many(connection: Connection, table: Table, key: str, rows: Rows, *, where: str = "TRUE") -> None:
+    """UPDATE by one column, and only where a further condition holds; each row holds the key and the columns to set."""
     for shape, alike in _by_shape(rows):
         columns = [name for name in shape if name != key]
         if not columns:
             continue
-        words = _made.get((table.name, key, shape, "update"))
+        words = _made.get((table.name, key, shape, where))
         if words is None:
             changes = ", ".join(f"{_quoted(name)} = :{name}" for name in columns)
-            text = f"UPDATE {_quoted(table.name)} SET {changes} WHERE {_quoted(key)} = :{key}"  # noqa: S608
-            words = _made[(table.name, key, shape, "update")] = Words(text)
+            text = f"UPDATE {_quoted(table.name)} SET {changes} WHERE {_quoted(key)} = :{key} AND {where}"  # noqa: S608
+            words = _made[(table.name, key, shape, where)] = Words(text)
         words.many(connection, alike)

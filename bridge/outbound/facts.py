@@ -55,8 +55,8 @@ def newest_decisions(rows: Iterable[Any], business: int) -> dict[tuple[int, str]
 
 
 _MESSAGES = Words(
-    "SELECT id, state, cls, kind, number, template, language, zone, purpose, person_id, patient_id, identity_id, answers, ehr, "
-    "resource_key, revision, not_before, not_after, planned_at, quiet, cohort FROM outbox WHERE id IN :messages"
+    "SELECT id, state, cls, kind, number, template, language, zone, purpose, person_id, patient_id, identity_id, answers, ehr, event, "
+    "missing, resource_key, revision, not_before, not_after, planned_at, quiet, cohort FROM outbox WHERE id IN :messages"
 )
 _RESOURCES = Words("SELECT key, revision FROM resource WHERE key IN :keys ORDER BY key FOR SHARE")
 _PERSONS = Words(
