@@ -7,6 +7,7 @@ What is due long after it was planned is looked at again first: `reminding`.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -41,7 +42,11 @@ AT_ONCE = 50  # messages that become ready in one transaction: SQLite's only wri
 ROUND = 0.05  # seconds between the beginnings of two rounds: what was read meanwhile goes together
 RECENT = 15 * 60 * SECOND  # a read not older than this confirms a reminder
 IDLE = 0.2
-CLAMP_LOOK = 60.0  # seconds between two looks for times that only a broken clock writes
+CLAMP_LOOK = (
+    60.0  # seconds between two looks at the store's clock; when it jumped, times that only that writes are sought
+)
+CLAMP_WALK = 3600.0  # seconds after which they are sought without a reason: it walks whole tables
+JUMP = SECOND  # µs by which the store's clock and this process's may part between two looks
 UNSETTLED_LOOK = 20.0  # seconds between two looks at what no status settled
 PLANNED = text("state = 'planned'")
 LIVE = text("state IN ('doubt','sending')")  # as its partial index says it, or every message would be looked at
@@ -71,7 +76,8 @@ class Pump:
         self._consentless, self._unanswered = Consentless(site), Unanswered(site)
         self._thread = threading.Thread(target=self._run, name="pump", daemon=True)
         self._last_doubts = self._last_unsettled = 0
-        self._last_clamp = -CLAMP_LOOK
+        self._last_clamp = self._last_walk = -math.inf
+        self._clock_then = 0  # the store's, at the last look
 
     def start(self) -> None:
         self._thread.start()
@@ -255,8 +261,15 @@ class Pump:
             return len(moved)
 
     def _clamp(self) -> None:
-        if time.monotonic() - self._last_clamp >= CLAMP_LOOK:
-            self._last_clamp = time.monotonic()
+        since = time.monotonic() - self._last_clamp
+        if since < CLAMP_LOOK:
+            return
+        with self._site.store.read() as connection:
+            now, self._last_clamp = self._site.store.now(connection), time.monotonic()
+        jumped = math.isinf(since) or abs(now - self._clock_then - since * SECOND) > JUMP
+        self._clock_then = now
+        if jumped or time.monotonic() - self._last_walk >= CLAMP_WALK:
+            self._last_walk = time.monotonic()
             if (count := horizons.clamp(self._site.store)) > 0:
                 log.warning("times too far ahead were brought back", extra={"events": count})
 
