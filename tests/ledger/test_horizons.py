@@ -48,8 +48,13 @@ def ahead(ledger: Ledger) -> list[float]:
 def test_a_day_ahead_becomes_the_horizon_and_counts_down(ledger: Ledger) -> None:
     far(ledger, DAY)
     assert min(ahead(ledger)) > 1
+    with ledger.store.read() as connection:
+        before = ledger.store.now(connection)
     assert horizons.clamp(ledger.store) == len(HORIZONS)
-    assert all(0.9 < one <= 1 for one in ahead(ledger)), ahead(ledger)
+    with ledger.store.read() as connection:
+        for horizon in HORIZONS:
+            until = connection.execute(select(horizon.column)).scalar_one()
+            assert before + horizon.reach <= until <= ledger.store.now(connection) + horizon.reach
     assert horizons.clamp(ledger.store) == 0, "brought back once: it may not be pushed ahead again and again"
 
 
