@@ -24,6 +24,9 @@ CALL = "Tell the patient another way if it matters."
 DESK = "Correct it in the EHR; a new version of the record is told at once."
 
 
+PATIENTS = re.compile(r"(?:\A|; )(?=Patient/[^\s:]+: )")  # where the reasons of one patient of several begin
+
+
 @dataclass(frozen=True, slots=True)
 class Told:
     """One reason in words. Both are whole sentences."""
@@ -112,6 +115,7 @@ _SENTENCES: tuple[tuple[str, str, str], ...] = (
     ("its EHR is no longer in the config", "It came from an EHR that bridge.yaml no longer has.",
      "Put the EHR back into `ehrs`, then `bridge replay` the event."),
     ("not a status", "The stored row is not what its kind says.", REPORT),
+    ("it could not be made: {}", "bridge failed while it made the message ({0}).", REPORT),
     ("its row cannot be read: {}", "What is stored of it cannot be read.",
      "If a data key was removed from `security.data_keys`, put it back; else report it with the id."),
     ("applying failed: {}",
@@ -436,10 +440,23 @@ def told(kind: str, state: str | None, reason: str | None) -> tuple[Told, ...]:
     found = sentence(reason)
     if found is not None:
         return (found,)
+    if PATIENTS.match(reason):  # of a visit for several: each part says whose it is
+        return tuple(_of_one(part, kind, state) for part in by_patient(reason))
     several = [(each, sentence(each)) for each in reason.split("; ")]
     if len(several) > 1 and any(each is not None for _, each in several):
         return tuple(each or _quoted(text, happened, todo) for text, each in several)
     return (_quoted(reason, happened, todo),)
+
+
+def by_patient(reason: str) -> list[str]:
+    """The parts of a reason in which each patient of a visit has their own: "Patient/ana: no phone …"."""
+    return PATIENTS.split(reason)[1:] if PATIENTS.match(reason) else [reason]
+
+
+def _of_one(part: str, kind: str, state: str | None) -> Told:
+    who, _, reason = part.partition(": ")
+    said = told(kind, state, reason)[0]
+    return Told(f"{who}: {said.happened}", said.todo, said.known)
 
 
 def _quoted(reason: str, happened: str, todo: str) -> Told:

@@ -15,12 +15,12 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Connection, or_, select
 
 from bridge.console import trace
-from bridge.console.reasons import NOTHING, Told, told
+from bridge.console.reasons import NOTHING, Told, by_patient, told
 from bridge.console.trace import Event, Message, Trace, Turn, Write
 from bridge.ledger import keys
 from bridge.ledger.clock import first_id, from_us
 from bridge.ledger.crypto import Crypto
-from bridge.ledger.tables import block, conversation, identity, inbox, lane, outbox, person, turn
+from bridge.ledger.tables import beside, block, conversation, identity, inbox, lane, outbox, person, turn
 
 MOST = 200  # events of one answer, the newest
 GOT = ("accepted", "sent", "delivered", "read", "played")
@@ -110,7 +110,7 @@ def why(
     found = _events(connection, key, crypto.index(keys.resource(ehr, reference)), mine, window)
     more, found = len(found) > MOST, found[-MOST:]
     told_of = {f"msg_{row.id}" for row in mine}
-    tell = _Telling(ZoneInfo(zone), authors or {})
+    tell = _Telling(ZoneInfo(zone), authors or {}, reference)
     chapters = tuple(tell.chapter(each, told_of) for each in trace.traces(connection, found))
     known = held is not None or bool(chapters)
     return Answer(reference, ehr, known, _standing(connection, held), chapters, more)
@@ -137,11 +137,10 @@ def _events(connection: Connection, key: str, own: str, mine: Sequence[Any], win
         if row.cause is not None and window.holds(row.planned_at, row.not_before, row.accepted_at, row.changed_at)
     }
     within = (inbox.c.id >= first_id(window.since), inbox.c.id < min(first_id(window.until), 2**63 - 1))
-    named = connection.execute(
-        select(inbox.c.id, inbox.c.key, inbox.c.received_at).where(
-            *within, or_(inbox.c.subject == key, inbox.c.key == own)
-        )
-    ).all()
+    columns = (inbox.c.id, inbox.c.key, inbox.c.received_at)
+    first = select(*columns).where(*within, or_(inbox.c.subject == key, inbox.c.key == own))
+    other = select(*columns).join(beside, beside.c.event == inbox.c.id).where(*within, beside.c.subject == key)
+    named = [row for query in (first, other) for row in connection.execute(query)]
     resources = {row.resource_key for row in mine} | {row.key for row in named}
     resources -= {None}
     for row in connection.execute(
@@ -197,9 +196,10 @@ def _standing(connection: Connection, held: Any) -> tuple[Item, ...]:
 class _Telling:
     """Turns traces into chapters."""
 
-    def __init__(self, zone: ZoneInfo, authors: Mapping[str, str]) -> None:
+    def __init__(self, zone: ZoneInfo, authors: Mapping[str, str], reference: str) -> None:
         self._zone = zone
         self._authors = authors
+        self._reference = reference
 
     def chapter(self, one: Trace, mine: set[str]) -> Chapter:
         event = one.event
@@ -207,8 +207,9 @@ class _Telling:
         of_ehr = event.kind in ("notification", "hint")
         messages = [each for each in one.messages if not of_ehr or each.id in mine]
         items = [self._turn(each) for each in one.turns]
-        if event.fate != "planned" or event.reason:
-            items += self._event(event, silent=not messages)
+        own = self._own(event.reason)
+        if event.fate != "planned" or own:
+            items += self._event(event, own, silent=not messages)
         for each in messages:
             items += self._message(each)
         items += [
@@ -226,13 +227,22 @@ class _Telling:
             "status": "WhatsApp told how a message fares",
         }.get(event.kind, f"WhatsApp told bridge ({event.kind})")
 
-    def _event(self, event: Event, *, silent: bool) -> list[Item]:
+    def _event(self, event: Event, reason: str | None, *, silent: bool) -> list[Item]:
         found = []
-        for said in told("event", event.fate, event.reason):
-            happened, todo = self._words(said, event.reason, event.id)
-            nobody = "No message came of it. " if silent and event.fate in ("suppressed", "failed", "unusable") else ""
+        for said in told("event", event.fate, reason):
+            happened, todo = self._words(said, reason, event.id)
+            none = event.fate in ("suppressed", "failed", "unusable") or (event.fate == "planned" and reason)
+            nobody = "No message came of it. " if silent and none else ""
             found.append(Item(event.id, None, nobody + happened, todo))
         return found
+
+    def _own(self, reason: str | None) -> str | None:
+        """Of a visit for several patients, the reasons of the one asked about; for their guardian, all."""
+        parts = by_patient(reason) if reason is not None else []
+        if not any(part.startswith("Patient/") for part in parts) or not self._reference.startswith("Patient/"):
+            return reason
+        mine = [part.partition(": ")[2] for part in parts if part.startswith(f"{self._reference}: ")]
+        return "; ".join(mine) or None
 
     def _message(self, message: Message) -> list[Item]:
         what = f"“{message.mapping}”" if message.mapping else "An answer"

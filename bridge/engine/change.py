@@ -42,3 +42,4 @@ class Change:
     alarms: list[tuple[str, str]] = field(default_factory=list)
     restored: bool = False  # the EHR holds an older version than before
     subject: str | None = None  # key of the patient it is about
+    others: tuple[str, ...] = ()  # keys of the other patients of a visit for several

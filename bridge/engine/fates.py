@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
+from bridge.ledger import rows
+from bridge.ledger.tables import beside
 from bridge.ledger.words import Words
 
 
@@ -17,6 +19,7 @@ class Fate:
     reason: str | None = None
     planned: int | None = None
     subject: str | None = None  # key of the patient it is about: how `bridge why` finds what came to no message
+    others: tuple[str, ...] = ()  # keys of the other patients of a visit for several
 
 
 _SETTLE = Words(
@@ -43,6 +46,11 @@ def settle(connection: Connection, fates: Sequence[Fate], now: int) -> int:
             for f in fates
         ],
     )
+    others = [{"subject": key, "event": f.event} for f in fates for key in f.others]
+    if others:
+        rows.insert_many(
+            connection, beside, sorted(others, key=lambda row: row["subject"]), unless=("subject", "event")
+        )
     return len(fates)
 
 

@@ -50,6 +50,7 @@ def look(
     who: str,
     now: datetime,
     included: Mapping[str, Raw] | None = None,
+    patient: str | None = None,
 ) -> Glance:
     """Complete a resource as the engine would.
 
@@ -60,6 +61,7 @@ def look(
         who: `recipient.who` of the mapping.
         now: business time.
         included: what came beside the resource; asked before the EHR is.
+        patient: which one, of a visit for several; else the first.
 
     Raises: EhrUnreachable.
     """
@@ -86,7 +88,7 @@ def look(
         return answer.resource
 
     _around(found, get)
-    _persons(found, get, client, settings, who, now)
+    _persons(found, get, client, settings, who, now, patient)
     return found
 
 
@@ -109,8 +111,15 @@ def _around(found: Glance, get: Any) -> None:
             found.practitioner = held or named
 
 
-def _persons(found: Glance, get: Any, client: Client | None, settings: Settings, who: str, now: datetime) -> None:
-    reference = patient_of(found.resource)
+def _persons(
+    found: Glance, get: Any, client: Client | None, settings: Settings, who: str, now: datetime, wanted: str | None
+) -> None:
+    several = patients_of(found.resource)
+    reference = wanted or next(iter(several), None)
+    if len(several) > 1:
+        rest = ", ".join(each for each in several if each != reference)
+        message = f"this is about {len(several)} patients, and each has a message of their own: shown is {reference}'s"
+        found.notes.append(f"{message}; --patient shows that of {rest}")
     found.patient = get(reference)
     if found.patient is None:
         found.chosen = Refusal("no patient is named in it" if reference is None else "the patient cannot be read")
@@ -142,9 +151,9 @@ def _persons(found: Glance, get: Any, client: Client | None, settings: Settings,
         found.guardian = raws.get(found.chosen.reference)
 
 
-def patient_of(resource: Raw) -> str | None:
-    """The first patient that it is about: "Patient/ana"."""
+def patients_of(resource: Raw) -> list[str]:
+    """Everybody it is about, as it names them: "Patient/ana"."""
     named = [tolerant.mapping(each.get("actor")) for each in tolerant.objects(resource.get("participant"))]
     named += [tolerant.mapping(resource.get(name)) for name in ("subject", "patient")]
     references = (tolerant.reference(each) for each in named)
-    return next((each for each in references if each is not None and each.startswith("Patient/")), None)
+    return list(dict.fromkeys(each for each in references if each is not None and each.startswith("Patient/")))

@@ -67,7 +67,8 @@ class News:
             self._note_version(change, snapshot, truth)
             return change
         kind = group.reference.split("/", maxsplit=1)[0]
-        change.subject = self._subject(group.ehr, RESOURCES[kind].patients(truth.projection))
+        whose = [self._site.crypto.index(keys.person(group.ehr, each)) for each in self._patients(kind, truth, held)]
+        change.subject, change.others = (whose[0] if whose else None), tuple(whose[1:])
         if not primed and not prime and kind != "Consent":
             self._fate(change, truth, "suppressed", "not primed: run `bridge prime` first")
             return change
@@ -185,8 +186,6 @@ class News:
     def _messages(
         self, change: Change, snapshot: Snapshot, truth: Truth, held: Any, revision: int, kind: str, *, prime: bool
     ) -> None:
-        resource = RESOURCES[kind]
-        now = truth.projection
         echo = self._echo(snapshot, truth, kind)
         if echo is not None:
             change.echoes.append(echo)
@@ -194,16 +193,18 @@ class News:
         older = [row for row in snapshot.messages if row.state in states.RECALLABLE and row.answers is None]
         change.supersede = [row.id for row in older]
         change.close = [row.id for row in snapshot.messages if row.state == "held" and row.id in snapshot.unsaid]
-        who = sorted({*resource.patients(now), *(resource.patients(held) if held is not None else ())})
+        who = sorted(self._patients(kind, truth, held))
         reasons: list[str] = []
         for patient in who:
-            self._for_patient(change, snapshot, truth, patient, kind, revision, reasons, silent=prime or ours)
+            own: list[str] = []
+            self._for_patient(change, snapshot, truth, patient, kind, revision, own, silent=prime or ours)
+            reasons += [_of_one(patient, reason) for reason in own] if len(who) > 1 else own
         planned = len(change.messages)
         if planned:
             self._fate(change, truth, "planned", "; ".join(dict.fromkeys(reasons)) or None, planned)
         elif ours:
             self._fate(change, truth, "applied", "our own write")
-        elif refused := [reason for reason in dict.fromkeys(reasons) if not reason.startswith(NOT_ARMED)]:
+        elif refused := [reason for reason in dict.fromkeys(reasons) if not _bare(reason).startswith(NOT_ARMED)]:
             self._fate(change, truth, "suppressed", "; ".join(refused))
         elif older:
             self._fate(change, truth, "merged", "back to what the patient was told")
@@ -217,10 +218,14 @@ class News:
     @staticmethod
     def _fate(change: Change, truth: Truth, fate: str, reason: str | None, planned: int | None = None) -> None:
         if truth.cause is not None:
-            change.fates.append(Fate(truth.cause, fate, reason, planned, change.subject))
+            change.fates.append(Fate(truth.cause, fate, reason, planned, change.subject, change.others))
 
-    def _subject(self, ehr: str, patients: Sequence[str]) -> str | None:
-        return self._site.crypto.index(keys.person(ehr, patients[0])) if patients else None
+    @staticmethod
+    def _patients(kind: str, truth: Truth, held: Any) -> list[str]:
+        """Whom it is about, and whom it was about before: the first is the one that the record names first."""
+        resource = RESOURCES[kind]
+        before = resource.patients(held) if held is not None else ()
+        return list(dict.fromkeys([*resource.patients(truth.projection), *before]))
 
     def _echo(self, snapshot: Snapshot, truth: Truth, kind: str) -> int | None:
         for row in snapshot.echoes:
@@ -486,6 +491,15 @@ class News:
                     "valid_until": to_us(d.valid_until) if d.valid_until is not None else None,
                     "evidence": clear_reference(d.consent_ref), "recorded_at": site.clock.now_us(),
                 })  # fmt: skip
+
+
+def _of_one(patient: str, reason: str) -> str:
+    """Whose reason it is, of a visit for several."""
+    return f"{clear_reference(patient) or 'Patient/?'}: {reason}"
+
+
+def _bare(reason: str) -> str:
+    return reason.partition(": ")[2] if reason.startswith("Patient/") else reason
 
 
 def _ours(raw: Mapping[str, Any] | None) -> bool:

@@ -60,6 +60,15 @@ inbox = Table(
     Column("config_version", Text, nullable=False),
     Column("settled_at", At),
 )
+# whom else an event is about: `subject` of the others of a visit for several patients, so that `why` finds it for each
+beside = Table(
+    "beside",
+    metadata,
+    Column("subject", Text, primary_key=True),  # blind index of a patient
+    Column("event", Id, primary_key=True, autoincrement=False),  # inbox.id
+    sqlite_with_rowid=False,
+)
+
 _waiting: dict[str, Any] = {"sqlite_where": text("fate IS NULL"), "postgresql_where": text("fate IS NULL")}
 Index("inbox_waiting_key", inbox.c.key, **_waiting)
 Index("inbox_waiting_subject", inbox.c.subject, **_waiting)

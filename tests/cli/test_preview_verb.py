@@ -189,3 +189,66 @@ def test_files_are_previewed_beside_a_config_without_its_secrets(made: Make, mon
     code, text = verbs("preview", "appointment-booked", "Appointment/a1")
     assert code == 2
     assert "META_TOKEN" in text
+
+
+def test_what_meta_would_be_sent_and_what_each_tap_would_write(made: Make) -> None:
+    bench, verbs = made()
+    bench.clerk(people.appointment("a1", START))
+    bench.settle()
+    code, shown = verbs.json("preview", "appointment-booked", "Appointment/a1", "--at", AT, "--lang", "es")
+    assert code == 0
+    (one,) = shown["payloads"]
+    really = bench.whatsapp.of(people.ANA_PHONE)[0].body
+    for part in one["post"]["template"]["components"][1:]:
+        assert part["parameters"][0]["payload"].startswith("b1.…")
+        part["parameters"][0]["payload"] = ""
+    for part in really["template"]["components"][1:]:
+        part["parameters"][0]["payload"] = ""
+    assert one["post"]["to"] == "+…101" and people.ANA_PHONE not in json.dumps(shown)
+    same = {"to": "", "biz_opaque_callback_data": ""}
+    assert one["post"] | same == really | same, "the same as was really posted"
+    taps = {tap["id"]: tap for tap in one["taps"]}
+    assert taps["confirm"]["writes"].startswith("PUT Appointment/a1, If-Match its version")
+    assert taps["confirm"]["changes"] == [{"op": "replace", "path": "/participant/0/status", "value": "accepted"}]
+    assert taps["cancel"]["writes"].startswith("after “sure?”: PUT Appointment/a1")
+    assert [each["path"] for each in taps["cancel"]["changes"]] == [
+        "/participant/0/status",
+        "/status",
+        "/cancelationReason",
+    ]
+    assert (
+        taps["reschedule"] == taps["reschedule"] | {"changes": []}
+        and "a task for a person" in taps["reschedule"]["writes"]
+    )
+    bench.tap(bench.whatsapp.of(people.ANA_PHONE)[0], 0)
+    bench.settle_replies()
+    assert bench.ehr.get("Appointment/a1")["participant"][0]["status"] == "accepted", "what it said is what a tap did"
+    code, text = verbs("preview", "appointment-booked", "Appointment/a1", "--at", AT, "--lang", "es", "--payload")
+    assert '"messaging_product": "whatsapp"' in text and "says so already" in text
+    assert people.ANA_PHONE not in text
+
+
+@pytest.mark.parametrize(
+    ("writeback", "says"),
+    [
+        (
+            {"appointment": "patch", "communication": "none", "consent": "none"},
+            "PATCH Appointment/a1, If-Match its version, with",
+        ),
+        ({"appointment": "none", "communication": "create", "consent": "create"}, "writeback.appointment is off"),
+    ],
+)
+def test_a_tap_writes_as_the_ehr_takes_it(made: Make, writeback: dict[str, str], says: str) -> None:
+    bench, verbs = made(ehr={"writeback": writeback})
+    bench.ehr.put(people.appointment("a1", START))
+    _, shown = verbs.json("preview", "appointment-booked", "Appointment/a1", "--at", AT, "--lang", "es")
+    tap = shown["payloads"][0]["taps"][0]
+    assert says in tap["writes"]
+    assert ("POST Communication" in tap["writes"]) == (writeback["communication"] == "create")
+
+
+def test_a_consent_s_button(made: Make) -> None:
+    _, verbs = made()
+    _, shown = verbs.json("preview", "consent-granted", "--lang", "es")
+    (tap,) = shown["payloads"][0]["taps"]
+    assert tap["writes"].startswith("after “sure?”: POST Consent, decision deny, of Patient/")

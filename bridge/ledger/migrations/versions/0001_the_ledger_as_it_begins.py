@@ -44,6 +44,13 @@ def upgrade() -> None:
         batch_op.create_index("audit_action", ["action"], unique=False)
 
     op.create_table(
+        "beside",
+        sa.Column("subject", sa.Text(), nullable=False),
+        sa.Column("event", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.PrimaryKeyConstraint("subject", "event"),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
         "block",
         sa.Column("id", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("key", sa.Text(), nullable=False),
