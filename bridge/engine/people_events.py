@@ -26,6 +26,9 @@ def run(site: Site, reader: Reader, groups: Sequence[Group], wait: Callable[[Seq
     fates: list[Fate] = []
     changes: list[persons.PersonChange] = []
     people = persons.People(site)
+    for group in groups:  # who may speak for a patient is searched for: an answer from before this push may name others
+        kind = group.reference.split("/", maxsplit=1)[0]
+        reader.outdate(group.ehr, kind, max(event.received_at for event in group.events))
     with reader.gathered():
         answers = [(group, _raw(reader, group)) for group in groups]
     for group, raw in answers:

@@ -67,6 +67,7 @@ class Reader:
             ehr: ThreadPoolExecutor(WORKERS, thread_name_prefix=f"read-{ehr}") for ehr in clients
         }
         self._together = {ehr: Together() for ehr in clients}
+        self._stale: dict[tuple[str, str], int] = {}  # (EHR, type) -> searches begun before this say nothing any more
         self._here = threading.local()  # `asked`: what this thread gathers, by EHR
 
     def stop(self) -> None:
@@ -92,7 +93,7 @@ class Reader:
             held = self._answers.get(key)
             if (
                 held is not None
-                and held[1].begun_at >= begun_after
+                and held[1].begun_at >= max(begun_after, self._since(key))
                 and (begun_after or time.monotonic() - held[0] < FRESH)
             ):
                 self._answers.move_to_end(key)
@@ -134,6 +135,15 @@ class Reader:
                     else:
                         self._pools[ehr].submit(self._run_together, ehr, part)
 
+    def outdate(self, ehr: str, kind: str, at: int) -> None:
+        """Some resource of this type changed, and was known to have by `at`: what a search found before is not believed."""
+        with self._lock:
+            self._stale[(ehr, kind)] = max(at, self._stale.get((ehr, kind), 0))
+
+    def _since(self, key: Key) -> int:
+        kind, search, _ = key[1].partition("?")
+        return self._stale.get((key[0], kind), 0) if search else 0
+
     def forget(self, ehr: str, what: str) -> None:
         """Somebody said that it changed."""
         with self._lock:
@@ -155,7 +165,7 @@ class Reader:
 
     def _fetch(self, key: Key, begun_after: int) -> None:
         with self._lock:
-            if self._flying.get(key, -1) >= begun_after:
+            if self._flying.get(key, -1) >= max(begun_after, self._since(key)):
                 return
             self._flying[key] = begun = self._machine()
         asked = getattr(self._here, "asked", None)

@@ -117,3 +117,12 @@ def test_requests_grow_smaller_where_they_take_long() -> None:
     assert len(together.parts(range(MOST))) == 2
     together.took(0.01)
     assert len(together.parts(range(MOST))) == 1
+
+
+def test_a_search_from_before_a_change_is_not_believed(reader: Reader, ehr: Ehr) -> None:
+    searches = [f"RelatedPerson?patient=Patient/p{n}" for n in range(5)]
+    assert all(isinstance(one, Found) for one in ask(reader, [*searches, *PATIENTS]))
+    reader.outdate("main", "RelatedPerson", time.monotonic_ns())
+    assert [reader.get("main", what) for what in searches] == [None] * 5
+    assert all(isinstance(reader.get("main", what), Found) for what in PATIENTS)
+    assert all(isinstance(one, Found) for one in ask(reader, searches))
