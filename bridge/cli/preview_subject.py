@@ -193,31 +193,15 @@ def _as_read(
     offset: str | None,
     patient: str | None,
 ) -> Subject:
-    from bridge.engine.glance import look
+    from bridge.engine.glance import in_context, look
     from bridge.fhir.client import EhrClient
-    from bridge.mappers.examples import context_of
-    from bridge.mappers.recipient import Recipient, Refusal
 
     _right_kind(rule, resource)
     _takes_part(resource, patient)
     now = moment or _engines_now(config)
     client = EhrClient(settings.ehrs[ehr]) if settings.ehrs[ehr].base_url else None
     glance = look(client, settings, resource, who=rule.recipient, now=now, included=included, patient=patient)
-    beside = (glance.patient, glance.guardian, glance.practitioner, glance.location, previous)
-    zone = (glance.person.zone if glance.person and glance.location is None else None) or settings.ehrs[ehr].zone
-    context = context_of(
-        {"entry": [{"resource": each} for each in (resource, *beside) if each is not None]},
-        at=now.isoformat(),
-        zone=zone or settings.site.zone,
-        site_languages=settings.site.languages,
-        site_policy=settings.site.policy,
-        offset=offset,
-    )
-    context = replace(context, fhir_version=settings.ehrs[ehr].fhir_version)
-    chosen = glance.chosen
-    if isinstance(chosen, Recipient) and chosen.person.language is not None:
-        context = replace(context, language=chosen.person.language)
-    refusal = chosen.reason if isinstance(chosen, Refusal) else None
+    context, refusal = in_context(glance, settings, ehr=ehr, now=now, previous=previous, offset=offset)
     return Subject(context, _topics(settings, resource), refusal, glance, ehr, glance.notes)
 
 

@@ -14,8 +14,11 @@ from urllib.parse import urlsplit
 from flask import Blueprint, Response, abort, redirect, render_template, request, url_for
 
 from bridge.console.drafts import Draft, Drafts
+from bridge.console.stored import Stored
 from bridge.engine.reload import CONTENT_NOTICE
 from bridge.engine.site import Site
+from bridge.errors import BridgeError
+from bridge.ledger import audit
 from bridge.mappers.preview import Preview
 
 log = logging.getLogger(__name__)
@@ -31,7 +34,7 @@ HERE = {"localhost", "127.0.0.1", "::1"}
 def mappings(site: Site) -> Blueprint:
     """The routes, over a running engine's site."""
     routes = Blueprint("mappings", __name__, url_prefix="/console/mappings")
-    drafts = Drafts(site)
+    drafts, stored = Drafts(site), Stored(site)
     one_at_a_time = threading.Lock()  # a page that checks at every key must not take the doors' processor
 
     def found(name: str) -> Any:
@@ -41,8 +44,31 @@ def mappings(site: Site) -> Blueprint:
         text = request.form.get("source", "").replace("\r\n", "\n")
         return text if len(text) <= LONGEST else abort(413)
 
-    def told(draft: Draft) -> dict[str, Any]:
+    def told(draft: Draft, token: str = "", trouble: str = "") -> dict[str, Any]:
         """What stands around the source."""
+        event, token = request.values.get("event", "").strip()[:40], token or request.values.get("revealed", "")
+        common = {"draft": draft, "event": event, "recent": (), "of_event": None, "token": "", "notes": ()}
+        kind = draft.rule.resource_type if draft.rule is not None else None
+        if kind is not None:
+            common["recent"] = stored.recent(kind)
+        if event:
+            return common | _of_event(draft, event, token, trouble)
+        return common | _of_example(draft)
+
+    def _of_event(draft: Draft, event: str, token: str, trouble: str) -> dict[str, Any]:
+        """A stored event: what everybody may know of it, and once it was revealed what the mapping makes of it."""
+        found, seen = stored.about(event), stored.seen(token, event)
+        made: dict[str, Any] = {"chosen": request.values.get("example", 0, int), "shown": None, "of_event": found}
+        if found is None:
+            return made | {"why_not": f"there is no {event} of an EHR here" if event.startswith("evt_") else "evt_…"}
+        if seen is None or draft.rule is None:
+            refused = "The preview comes back when the errors are mended." if draft.rule is None else None
+            return made | {"why_not": trouble or refused, "token": token if seen is not None else ""}
+        shown, notes = stored.lay_open(draft.rule, seen)
+        made |= {"token": token, "notes": notes, "why_not": shown if isinstance(shown, str) else None}
+        return made | {"shown": shown if isinstance(shown, Preview) else None}
+
+    def _of_example(draft: Draft) -> dict[str, Any]:
         chosen = request.values.get("example", 0, int)
         if draft.rule is not None and not 0 <= chosen < len(draft.examples):
             chosen = 0  # of a text that is refused for a moment, the choice is kept
@@ -52,7 +78,7 @@ def mappings(site: Site) -> Blueprint:
             if draft.examples:
                 shown = drafts.lay_open(draft.rule, draft.examples[chosen])
         return {
-            "draft": draft, "chosen": chosen, "shown": shown if isinstance(shown, Preview) else None,
+            "chosen": chosen, "shown": shown if isinstance(shown, Preview) else None,
             "why_not": shown if isinstance(shown, str) else None,
         }  # fmt: skip
 
@@ -61,6 +87,14 @@ def mappings(site: Site) -> Blueprint:
             "mapping.html", name=name, base=base, editable=drafts.editable, refused=refused,
             saved="saved" in request.args, **told(draft),
         )  # fmt: skip
+
+    def written(action: str, draft: Draft, base: str) -> None:
+        """Who may save is who reaches this page; what was saved over what is kept."""
+        assert draft.rule is not None
+        detail = {"version": draft.version, "before": base}
+        with site.store.write() as connection:
+            now, subject = site.store.now(connection), f"mapping {draft.rule.id}"
+            audit.record(connection, row=site.ids(), at=now, action=action, subject=subject, detail=detail)
 
     @routes.get("")
     def every() -> str:
@@ -82,7 +116,18 @@ def mappings(site: Site) -> Blueprint:
     def check(name: str) -> str:
         path, text = found(name), typed()
         with one_at_a_time:
-            return render_template("_checked.html", **told(drafts.check(path, text)))
+            return render_template("_checked.html", name=name, **told(drafts.check(path, text)))
+
+    @routes.post("/<name>/reveal")
+    def reveal(name: str) -> str:
+        path, text = found(name), typed()
+        token = trouble = ""
+        try:
+            token = stored.reveal(request.form.get("event", "").strip()[:40])
+        except BridgeError as error:
+            trouble = str(error)
+        with one_at_a_time:
+            return render_template("_checked.html", name=name, **told(drafts.check(path, text), token, trouble))
 
     @routes.post("/<name>/save")
     def save(name: str) -> Any:
@@ -96,9 +141,11 @@ def mappings(site: Site) -> Blueprint:
             if path.is_symlink() or drafts.read(path).version != base:
                 why = "Nothing was saved: the file has changed since this page was opened, or is a link."
                 return whole(name, draft, base, why), 409
+            written("mapping saved", draft, base)  # before it is: what cannot be recorded is not done
             try:
                 drafts.save(path, text)
             except OSError as error:
+                written("mapping not saved", draft, base)
                 return whole(name, draft, base, f"Nothing was saved: {type(error).__name__}."), 500
         log.info("a mapping was saved from the console", extra={"mapping": draft.rule.id, "version": draft.version})
         return redirect(url_for(".one", name=draft.rule.id, saved=1), 303)

@@ -193,6 +193,8 @@ _SENTENCES: tuple[tuple[str, str, str], ...] = (
     ("the text would have {} characters, and WhatsApp takes {}",
      "The text would have {0} characters, and WhatsApp takes {1}.",
      "Give the long parameter a `max` in the mapping."),
+    ("the header would have {} characters, and WhatsApp takes {}",
+     "The line above the text would have {0} characters, and WhatsApp takes {1}.", "Give `send.header` a `max` in the mapping."),
     ("no value for {}: {}", "The message needs {0}, and the record gives none: {1}.",
      "Complete the record, or give the parameter a `default` in the mapping; `bridge preview` shows the value."),
     ("no value for {}", "The message needs {0}, and the record gives none.",

@@ -6,7 +6,7 @@ The apply loop reads the same things a few at a time, through `reads`; this is f
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Protocol
 from zoneinfo import ZoneInfo
@@ -14,8 +14,10 @@ from zoneinfo import ZoneInfo
 from bridge.errors import EhrRefused, UnreadableResource
 from bridge.fhir.client import Resource
 from bridge.mappers import tolerant
+from bridge.mappers.examples import context_of
 from bridge.mappers.person import Person, read_person
 from bridge.mappers.recipient import Recipient, Refusal, is_minor, recipients
+from bridge.mappers.render import Context
 from bridge.settings import Settings
 
 Raw = Mapping[str, Any]
@@ -90,6 +92,33 @@ def look(
     _around(found, get)
     _persons(found, get, client, settings, who, now, patient)
     return found
+
+
+def in_context(
+    glance: Glance,
+    settings: Settings,
+    *,
+    ehr: str,
+    now: datetime,
+    previous: Raw | None = None,
+    offset: str | None = None,
+) -> tuple[Context, str | None]:
+    """What a mapping's paths would see of it, in the language of the one written to; and why nobody is, if so."""
+    beside = (glance.patient, glance.guardian, glance.practitioner, glance.location, previous)
+    zone = (glance.person.zone if glance.person and glance.location is None else None) or settings.ehrs[ehr].zone
+    context = context_of(
+        {"entry": [{"resource": each} for each in (glance.resource, *beside) if each is not None]},
+        at=now.isoformat(),
+        zone=zone or settings.site.zone,
+        site_languages=settings.site.languages,
+        site_policy=settings.site.policy,
+        offset=offset,
+    )
+    context = replace(context, fhir_version=settings.ehrs[ehr].fhir_version)
+    chosen = glance.chosen
+    if isinstance(chosen, Recipient) and chosen.person.language is not None:
+        context = replace(context, language=chosen.person.language)
+    return context, chosen.reason if isinstance(chosen, Refusal) else None
 
 
 def _around(found: Glance, get: Any) -> None:
