@@ -142,4 +142,4 @@ def _body(content: bytes) -> str | None:
         held = Content.from_bytes(content)
     except msgspec.ValidationError:
         return None  # a draft
-    return f"{held.above}\n{held.body}" if held.above else held.body
+    return "\n".join((held.above, held.body))
