@@ -8,6 +8,8 @@ import hashlib
 import hmac
 import json
 import logging
+import os
+import subprocess
 import sys
 import threading
 import time
@@ -215,6 +217,49 @@ def pages(world: World) -> Iterator[tuple[str, bytes]]:
         yield path, requests.get(world.console + path, timeout=20).content
 
 
+# What a verb prints of a patient, because that is what it was asked for: the bubble with its values, the words behind an id.
+# That somebody looked at a stored event is recorded. Their stderr is searched like everybody's.
+SHOWS = {"preview": WORDS["Given"], "show --reveal": WORDS["Reason"]}
+
+
+def verbs(world: World) -> Iterator[tuple[str, bytes, bytes]]:
+    """(verb, stdout, stderr) of what an engineer types about these patients, mistakes and an EHR that is down included."""
+    event = event_about(world, "Appointment/v1")
+    asked = {
+        "preview": ("preview", "appointment-booked", "Appointment/v1", "--payload"),
+        "why": ("why", "Patient/k1"),
+        "why --json": ("why", "Patient/k2", "--json"),
+        "replay": ("replay", event),
+        "trigger": ("trigger", "appointment.booked", "--patient", "Patient/k1", "--really", "--wait", "5"),
+        "tail": ("tail", "--no-follow", "--last", "1000"),
+        "tail --json": ("tail", "--no-follow", "--last", "1000", "--json"),
+        "show": ("show", event),
+        "show --reveal": ("show", event, "--reveal"),
+        "doctor": ("doctor", "--json"),
+    }
+    for name, arguments in asked.items():
+        done = run_verb(world, *arguments)
+        yield name, done.stdout, done.stderr
+    world.ehr.post("faults", down="html")
+    for arguments in (("preview", "appointment-booked", "Appointment/v1"), ("replay", event), ("doctor",)):
+        done = run_verb(world, *arguments)
+        yield f"{arguments[0]}, the EHR down", b"" if arguments[0] == "preview" else done.stdout, done.stderr
+    world.ehr.post("faults", down="")
+
+
+def run_verb(world: World, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+    environment = {**os.environ, **world.environment, "BRIDGE_CONFIG": str(world.config)}
+    command = [sys.executable, "-m", "bridge", *arguments]
+    return subprocess.run(command, env=environment, cwd=world.folder, capture_output=True, timeout=90, check=False)
+
+
+def event_about(world: World, reference: str) -> str:
+    """The newest stored event of a resource, as `bridge tail` names it."""
+    lines = run_verb(world, "tail", "--no-follow", "--last", "1000", "--ref", reference, "--json").stdout.splitlines()
+    hops = [json.loads(line) for line in lines]
+    return [str(hop["id"]) for hop in hops if str(hop["id"]).startswith("evt_")][-1]
+
+
 def test_no_canary_where_it_may_not_be(world: World) -> None:
     seed(world)
     talk(world)
@@ -223,6 +268,14 @@ def test_no_canary_where_it_may_not_be(world: World) -> None:
     secrets = [value for name, value in world.environment.items() if name != "BRIDGE_LOG"]
     for where, content in pages(world):
         look(where, content, [*FORBIDDEN, *secrets], found)
+    for name, out, err in verbs(world):
+        look(f"bridge {name}, stderr", err, [*FORBIDDEN, *secrets], found)
+        if name in SHOWS:
+            assert SHOWS[name].lower().encode() in out.lower(), f"bridge {name} was to show the patient: {err[-300:]!r}"
+            look(f"bridge {name}", out, [*NATIONAL, *secrets] if name == "preview" else secrets, found)
+        else:
+            look(f"bridge {name}", out, [*FORBIDDEN, *secrets], found)
+        assert out or err, name
     said = bubbles(world, PHONE)
     assert any(WORDS["Given"] in json.dumps(bubble) for bubble in said), "the canaries did go through"
     shown = Path(world.folder / "data")
