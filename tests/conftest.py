@@ -7,6 +7,12 @@ import shutil
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# A deadline is wall time: it would make each property a timed test, and speed is shown under bench/, never by a test. What an
+# example costs is still looked at by hypothesis' health checks.
+settings.register_profile("bridge", deadline=None)
+settings.load_profile("bridge")
 
 ROOT = Path(__file__).parent.parent
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")

@@ -238,7 +238,8 @@ def test_beside_a_running_engine(tmp_path: Path) -> None:
         assert world.cli("doubts", "close", "msg_1", expect=4) == ""
         world.save(people.appointment("a1", visit + timedelta(days=1)))
         world.whatsapp.wait_for(lambda _: world.bubbles("34612000101"), 15)
-        trace = json.loads(world.cli("tail", "--no-follow", "-n", "1", "--json"))
+        hops = [json.loads(line) for line in world.cli("tail", "--no-follow", "-n", "1", "--json").splitlines()]
+        (trace,) = [hop for hop in hops if "event" in hop]
         (told,) = [one["id"] for one in trace["messages"] if one["event"] == "appointment.rescheduled"]
         assert "Ana" not in world.cli("show", told)
         assert "Ana" in world.cli("show", told, "--reveal")

@@ -38,7 +38,7 @@ def lint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Lint:
 def test_what_we_ship_is_good(lint: Lint) -> None:
     code, printed = lint()
     assert code == 0
-    assert printed.endswith("14 templates: good\n")
+    assert printed.endswith("15 templates: good\n")
     assert re.search(
         r"^appointment_booked +pt_BR +\d+ of 1024 characters, buttons: Confirmar · ", printed, re.MULTILINE
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -93,11 +94,11 @@ def test_what_is_another_nodes_is_left_to_it(bench: Bench) -> None:
     assert len(bench.messages(outbox.c.event == "appointment.booked")) == 20
 
 
-def fetched(applier: Applier) -> Any:
+def fetched(applier: Applier, rows: Callable[[], Any]) -> Any:
     """Everything that waits, whoever's share it is: here the test says whose turn it is."""
     share, applier._site.share = applier._site.share, lambda role: WHOLE
     try:
-        return Applier._fetch(applier)
+        return rows()
     finally:
         applier._site.share = share
 
@@ -117,11 +118,15 @@ def test_the_brake_counts_what_all_nodes_plan(bench: Bench, monkeypatch: pytest.
     appliers = (bench.applier, second(bench))
     for i, applier in enumerate(appliers):
         applier._site.share = lambda role, i=i: Share(i, 2)
-        applier._fetch = partial(fetched, applier)
+        monkeypatch.setattr(applier._fetching, "rows", partial(fetched, applier, applier._fetching.rows))
     for n in range(140):
         bench.clerk(people.appointment(f"v{n}", MORNING + timedelta(days=9, minutes=n)))
-        for _ in range(3):
+        for _ in range(9):  # read, then decided
             appliers[n % 2].once()
+            if len(bench.messages(outbox.c.cls == states.CAMPAIGN)) > n:
+                break
+        else:
+            raise AssertionError("it was not its turn")
         if bench.alarms():
             break
     planned = bench.messages(outbox.c.cls == states.CAMPAIGN)
