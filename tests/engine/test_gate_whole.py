@@ -18,8 +18,9 @@ RIGHT, WRONG = "12/3/1985", "13/3/1985"
 
 
 def ours(world: World) -> list[dict[str, Any]]:
-    """What bridge has said on Ana's phone so far."""
-    return [each for each in world.bubbles(ANA) if each["from"] != "patient"]
+    """What bridge has said on Ana's phone of the result so far; that her consent arrived is told beside it, in its own time."""
+    told = [each for each in world.bubbles(ANA) if each["from"] != "patient"]
+    return [each for each in told if each.get("template") != "messages_confirmed"]
 
 
 def wait(world: World, count: int) -> list[dict[str, Any]]:
