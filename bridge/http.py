@@ -43,7 +43,7 @@ TICK = 0.5  # seconds between looks at bodies that take too long
 SMALL = 65_536  # bytes; larger bodies share a budget while they are read and answered
 BUDGET = 64 * 1024 * 1024  # bytes; who finds it spent is told to come again
 DEFAULT_LIMIT = 1024 * 1024  # bytes of a body
-WAITING = 4_096  # requests between head and answer; more are told to come again
+WAITING = 4_096  # requests that are read and not answered; more are told to come again. Slow bodies do not count
 _WORKER: Any = RSGIWorker  # granian's stubs describe an older signature
 _SOCKET: Any = SocketSpec
 _SCHEDULER: Any = _futures._new_cbscheduler
@@ -65,10 +65,12 @@ class Exchange:
         self.headers = scope.headers
 
     def answer(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
-        with suppress(ProtocolClosed):  # the sender has gone
-            self._proto.response_bytes(status, headers, body)
-        self.body = b""
-        self._ended()
+        try:
+            with suppress(ProtocolClosed):  # the sender has gone
+                self._proto.response_bytes(status, headers, body)
+        finally:
+            self.body = b""
+            self._ended()
 
 
 Straight = Callable[[Exchange], bool]
@@ -102,6 +104,7 @@ class Listener:
         self._work: queue.SimpleQueue[Exchange | None] = queue.SimpleQueue()
         self._count = threading.Lock()
         self._running = 0  # requests between their head and their answer
+        self._unanswered = 0  # those of them whose body is here
         self._held = 0  # bytes of the budget in use
         self._reading: dict[asyncio.Task[Any] | None, float] = {}  # bodies on their way, and until when; the loop's own
         self._closing = False
@@ -169,13 +172,15 @@ class Listener:
             body: bytes | int = b""
             if length is not None and length > limit:
                 body = 413
-            elif self._closing or self._running > WAITING:
+            elif self._closing or self._unanswered > WAITING:
                 body = 503
             elif length or (length is None and "transfer-encoding" in scope.headers):
                 body = await self._body(proto, length, limit)
                 held = len(body) if not isinstance(body, int) and len(body) > SMALL else 0
             if not isinstance(body, int):
-                exchange = Exchange(scope, body, proto, partial(self._hold, -held, -1))
+                with self._count:
+                    self._unanswered += 1
+                exchange = Exchange(scope, body, proto, partial(self._ended, held))
                 if held or not self._taken(exchange):
                     self._work.put(exchange)
                 return
@@ -186,6 +191,12 @@ class Listener:
             self._hold(-held, -1)
             watcher.done()  # granian says 500
             raise
+        self._hold(-held, -1)
+
+    def _ended(self, held: int) -> None:
+        """An exchange was answered; `held`: bytes of the budget that its body used."""
+        with self._count:
+            self._unanswered -= 1
         self._hold(-held, -1)
 
     def _hold(self, size: int, requests: int = 0) -> int:

@@ -25,7 +25,7 @@ _NEEDS: tuple[tuple[tuple[str, ...], frozenset[str]], ...] = (
     (("ehrs", "*", "auth", "private_key"), READS_EHR | {"doors"}),  # its public half stands at /.well-known/jwks.json
     (("ehrs", "*", "auth"), READS_EHR),
     (("apps",), frozenset({"doors"})),
-    (("numbers", "*", "access_token"), frozenset({"send"})),
+    (("numbers", "*", "access_token"), frozenset({"send", "pump"})),  # the pump hands documents to WhatsApp
 )
 
 

@@ -19,7 +19,7 @@ ALWAYS = {"BRIDGE_DATA_KEY", "BRIDGE_INDEX_KEY"}
 NEEDS = {
     "doors": {"EHR_DOOR_SECRET", "META_APP_SECRET", "META_VERIFY_TOKEN"},
     "apply": {"EHR_TOKEN"},
-    "pump": {"EHR_TOKEN"},
+    "pump": {"EHR_TOKEN", "META_TOKEN"},
     "write": {"EHR_TOKEN"},
     "send": {"META_TOKEN"},
     "console": {"BRIDGE_SESSION_KEY"},

@@ -76,7 +76,10 @@ class _Request:
             return
         if error is None:
             faults.point("after_commit_before_answer")
-        done(error)
+        try:
+            done(error)
+        except Exception:  # one that cannot be told must not keep the others of its commit from hearing
+            log.exception("who brought a request could not be told of its end")
 
 
 def seen_source(entry: Entry) -> str:

@@ -51,6 +51,16 @@ def test_many_that_stall_hold_up_nobody(doors: Doors, name: str) -> None:
         assert max(good(doors) for _ in range(5)) < SOON
 
 
+def test_half_bodies_use_up_no_place_of_whole_ones(doors: Doors, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Anybody may send half a body; only requests that are here and wait for their commit are counted against the limit."""
+    monkeypatch.setattr(bridge.http, "WAITING", 20)
+    with contextlib.ExitStack() as stack:
+        for _ in range(60):
+            stack.enter_context(doors.connect()).sendall(STALLS["a body that does not come"])
+        for _ in range(5):
+            good(doors)
+
+
 def test_what_does_not_come_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bridge.http, "BODY_TIME", 0.5)
     with running() as doors:

@@ -234,6 +234,20 @@ def test_who_waits_without_a_thread_is_told_by_the_clock_and_only_once(
     assert len(told) == 1
 
 
+def test_one_that_cannot_be_told_keeps_nobody_from_hearing(ledger: Ledger) -> None:
+    door = Inbox(ledger.store, ledger.crypto, ledger.ids, "config", lambda: None)
+    told: list[BaseException | None] = []
+
+    def breaks(_: BaseException | None) -> None:
+        raise RuntimeError("the connection is in an odd state")
+
+    for done in (breaks, told.append, breaks, told.append):
+        door.submit([entry()], done)
+    door.start()
+    door.stop()
+    assert told == [None, None]
+
+
 def test_two_nodes_with_the_same_keys(pg: Ledger) -> None:
     """Both insert the same keys in other orders: no deadlock, and each event once."""
     doors = [Inbox(store, pg.crypto, pg.ids, "config", lambda: None) for store in (pg.store, pg.open())]
