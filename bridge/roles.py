@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable
 ROLES = {
     "doors": "takes what EHRs and WhatsApp send, and acknowledges it",
     "apply": "decides what every event means; reads the EHR; `bridge prime`",
-    "pump": "moves what is due; doubts that waited long; the calendar",
+    "pump": "moves what is due; doubts that waited long; documents; the calendar",
     "send": "fences and POSTs to WhatsApp",
     "write": "writes to the EHR",
     "console": "health, metrics, pages, the API",
