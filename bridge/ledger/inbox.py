@@ -81,6 +81,11 @@ class _Request:
         except Exception:  # one that cannot be told must not keep the others of its commit from hearing
             log.exception("who brought a request could not be told of its end")
 
+    def end(self, error: BaseException | None) -> None:
+        """The writer is done with it: told, and its bodies are let go, though the clock looks at it once more."""
+        self.settle(error)
+        self.rows, self.seen = [], []
+
 
 def seen_source(entry: Entry) -> str:
     """Statuses apart from the rest: their keys are kept for days, not for a year (`retention`)."""
@@ -222,11 +227,11 @@ class Inbox:
             if len(batch) == 1 and _to_blame(error) and self._commit_by_row(batch[0]):
                 return
             for request in batch:
-                request.settle(error)
+                request.end(error)
             return
         self._committed()
         for request in batch:
-            request.settle(None)
+            request.end(None)
 
     def _commit_by_row(self, request: _Request) -> bool:
         """A request that the store takes in no other way: row by row, and the one that fails becomes unusable."""
@@ -249,7 +254,7 @@ class Inbox:
                     if attempt is plain or not _to_blame(error):
                         return False
         self._committed()
-        request.settle(None)
+        request.end(None)
         return True
 
     def _write(self, connection: Connection, batch: list[_Request]) -> None:

@@ -18,7 +18,7 @@ from tests.stores import store_url
 
 NEEDS = {
     "doors": ("EHR_DOOR_SECRET", "META_APP_SECRET", "META_VERIFY_TOKEN"),
-    "apply,pump,write": ("EHR_TOKEN",),
+    "apply,pump,write": ("EHR_TOKEN", "META_TOKEN"),
     "send": ("META_TOKEN",),
     "console": ("BRIDGE_SESSION_KEY",),
 }
